@@ -2,7 +2,7 @@
 
 Recipes are chosen by `val`; `test` is scored once, with the chosen ones. The training images of A and B show different
 things, so none of them are paired. Those of val and test show the same things under the same names, so every
-translation has a ground truth.
+translation has a ground truth. In tasks BY_CLASS it is the class alone, and there are no pairs.
 """
 
 import csv
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from digits import build_digits
 from PIL import Image
 
 from cyclegan.datasets import download
@@ -237,7 +238,11 @@ TASKS: dict[str, Callable[[Path, int], None]] = {
     "drawings": build_drawings,
     "emoji": build_emoji,
     "t1": build_t1,
+    "digits": build_digits,
 }
+
+# Tasks whose images have no counterparts: their truth is a class.
+BY_CLASS = ("digits",)
 
 # The same with paired training images, for benchmarks/paired.py.
 PAIRED: dict[str, Callable[[Path, int], None]] = {

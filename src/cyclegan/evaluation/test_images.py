@@ -25,7 +25,7 @@ from cyclegan.images.raster import is_air
 from cyclegan.images.remote import local_copy
 from cyclegan.images.resizing import resize_mask, scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
-from cyclegan.metrics.features import FeatureNetwork
+from cyclegan.metrics.features import FeaturePanel
 from cyclegan.metrics.round_trip import fill
 from cyclegan.storage.scores import FileList
 from cyclegan.system.arguments import real_path
@@ -118,7 +118,7 @@ class TestImages:
         for labels, images in same_size_batches(usable(), batch_size):
             yield [path for path, _ in labels], images, [mask for _, mask in labels]
 
-    def measure(self, network: FeatureNetwork, batch_size: int, advance: Advance) -> None:
+    def measure(self, network: FeaturePanel, batch_size: int, advance: Advance) -> None:
         """Features of the test images; files that cannot be read are left out from here on."""
         features = []
         for paths, images, masks in self.batches(self.paths, batch_size):
@@ -202,7 +202,7 @@ class TestImages:
         return min(len(self.train_paths), max(count, _MEAN_IMAGES) if mean else count)
 
     def measure_training(
-        self, network: FeatureNetwork, count: int, batch_size: int, advance: Advance, *, mean: bool
+        self, network: FeaturePanel, count: int, batch_size: int, advance: Advance, *, mean: bool
     ) -> None:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
         # Another training file stands in for one that cannot be read; it is no test image, so no note names it.

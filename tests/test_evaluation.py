@@ -22,7 +22,7 @@ from cyclegan.metrics.efficientnet import EfficientNetLite0
 from cyclegan.metrics.functions import l1
 from cyclegan.metrics.table import METRICS, failure_reason
 from cyclegan.metrics.thin_resnet import ThinResNet50
-from cyclegan.storage.scores import Estimate, Score, read_scores, verdict
+from cyclegan.storage.scores import DirectionScores, Estimate, Score, read_scores, verdict, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -647,3 +647,27 @@ def test_an_unreadable_training_image_is_replaced_in_the_baseline(root, tmp_path
     assert len(used) == len(scores.files["test_a"].files) == 6
     assert first.name not in used
     assert "floor" in scores.directions["a2b"].metrics["frechet"].baselines
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ((0.2, 0.15, 0.25), "By features of the thin ResNet-50 they are 62 % of the way"),
+        ((0.6, 0.45, 0.75), "less like the target than untranslated images are."),
+        ((0.6, 0.55, 0.65), "The two networks disagree"),
+    ],
+)
+def test_where_two_feature_networks_disagree_a_sentence_says_so(second, says):
+    def score(value, low, high):
+        ends = {"floor": Estimate(value=0.02), "ceiling": Estimate(value=0.5)}
+        return Score(value=Estimate(value=value, low=low, high=high), num_images=60, num_real=60, **ends)
+
+    first = score(0.1, 0.09, 0.11)
+    alone, both = (
+        DirectionScores(metrics=metrics, images=())
+        for metrics in ({"kid": first}, {"kid": first, "kid_resnet": score(*second)})
+    )
+    assert verdicts(alone) == verdict(first)
+    assert verdicts(both)[: len(verdict(first))] == verdict(first)
+    assert says in " ".join(verdicts(both))
+    assert ("disagree" in " ".join(verdicts(both))) == ("disagree" in says)

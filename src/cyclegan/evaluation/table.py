@@ -39,4 +39,5 @@ def show_scores(scores: Scores, console: Console) -> None:
             notes.setdefault(note, []).append("A to B" if direction == "a2b" else "B to A")
     for note, places in notes.items():
         console.print(f"- {note if len(places) == len(scores.directions) else f'{places[0]}: {note}'}")
-    console.print(f"- KID and Frechet distance on {scores.features.label}: no standard FID or KID. {READ_BASELINES}")
+    labels = " and ".join(info.label for info in (scores.features, scores.second_features) if info is not None)
+    console.print(f"- KID and Frechet distance on {labels}: no standard FID or KID. {READ_BASELINES}")

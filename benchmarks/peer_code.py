@@ -2,7 +2,8 @@
 
 Their options, networks, losses, optimisers, learning rates and data loading are used unchanged. What is ours: the loop
 of train.py, which counts steps here where it counts epochs there, checkpoints to resume from, and `peer_transforms` for
-torchvision. A trained generator becomes a model of this package, so that it is scored as all others.
+torchvision. Images come from the process that trains, and a model on one GPU is not wrapped in DataParallel. A trained
+generator becomes a model of this package, so that it is scored as all others: in eval mode, rounded to 8 bits.
 """
 
 import importlib
@@ -49,6 +50,10 @@ def load_checkout(checkout: Path) -> None:
     networks = importlib.import_module("models.networks")
     if not Path(str(networks.__file__)).is_relative_to(checkout):
         raise RuntimeError(f"{networks.__file__} is loaded already.")
+    # DCLGAN has its contrastive loss twice: from cosines, and as the matrix product of CUT, which its comment calls
+    # identical and offers as a choice. The second takes a small part of the time and memory.
+    losses = importlib.import_module("models.patchnce")
+    losses.PatchNCELoss = getattr(losses, "PatchNCELoss2", losses.PatchNCELoss)
 
     class PeerGenerator(Generator):
         def __init__(self, in_channels: int, out_channels: int, *, width: int, blocks: int) -> None:

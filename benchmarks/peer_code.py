@@ -134,15 +134,25 @@ def update(models: list[Any], batch: dict[str, Any]) -> Tensor:
 
 def timed_step(recipe: str, settings: dict[str, Any], device: str, checkout: Path) -> Callable[[], Tensor]:
     """A step on random images, for timing; of one direction where its time is that of one."""
-    peer = PEERS[recipe]
+    peer, before = PEERS[recipe], torch.backends.cudnn.benchmark
     load_checkout(checkout)
     size = make_config(settings, preset="paper").data.crop_size
-    batch = {domain: torch.rand(1, 3, size, size) * 2 - 1 for domain in "AB"} | {"A_paths": [""], "B_paths": [""]}
+    images = {domain: torch.rand(1, 3, size, size, device=device) * 2 - 1 for domain in "AB"}
+    batch = {**images, "A_paths": [""], "B_paths": [""]}
     with tempfile.TemporaryDirectory() as folder:
         directions = ("AtoB",) if peer.both_ways or peer.each else ("AtoB", "BtoA")
         options = [parse_options(peer, settings, device, name, Path(folder), Path(folder)) for name in directions]
         models = create_models(options, batch)
-    return lambda: update(models, batch)
+    # Their models turn on cuDNN's choice of algorithms for the process; the recipe that takes turns has its own value.
+    theirs, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, before
+
+    def step() -> Tensor:
+        torch.backends.cudnn.benchmark = theirs
+        loss = update(models, batch)
+        torch.backends.cudnn.benchmark = before
+        return loss
+
+    return step
 
 
 def train(job: dict[str, Any]) -> None:
@@ -154,7 +164,8 @@ def train(job: dict[str, Any]) -> None:
     saved = torch.load(checkpoint, weights_only=True) if checkpoint.is_file() else {"step": 0}
     first = saved["step"]
     # A resumed run draws other images than one that was never stopped.
-    random.seed(job["seed"] + first), np.random.seed(job["seed"] + first), torch.manual_seed(job["seed"] + first)
+    for set_seed in (random.seed, np.random.seed, torch.manual_seed):
+        set_seed(job["seed"] + first)
 
     directions = ("AtoB",) if peer.both_ways else ("AtoB", "BtoA")
     options = [parse_options(peer, job["settings"], job["device"], name, data, out / "peer") for name in directions]

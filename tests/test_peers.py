@@ -73,13 +73,14 @@ CHECKOUT = {
                 self.loss_G = (self.netG(self.real_A) - self.real_B).abs().mean()
                 self.optimizers[0].zero_grad()
                 self.loss_G.backward()
+                self.optimizers[0].step()
                 rate = self.optimizers[0].param_groups[0]["lr"]
                 TRACE.append((self.opt.direction, self.epoch, round(rate, 3), float(self.real_A.mean())))
                 if len(TRACE) == STOP_AT:
                     os.kill(os.getpid(), signal.SIGTERM)
 
             def get_current_losses(self):
-                return {"G": float(self.loss_G)}
+                return {"G": self.loss_G.item()}
     """,
     "models/networks.py": """
         from torch import nn

@@ -45,9 +45,9 @@ def load_checkout(checkout: Path) -> None:
     """Make the modules of a checkout importable, of one in each process, and register its generator as `peer`."""
     if not all((checkout / name).is_dir() for name in ("models", "options", "data")):
         raise InputError(f"{checkout} is no checkout of {' or '.join(CHECKOUTS.values())}: it has no models/.")
-    peer_transforms.install()
     sys.path.insert(0, str(checkout))
-    networks = importlib.import_module("models.networks")
+    with peer_transforms.as_torchvision():
+        networks, *_ = map(importlib.import_module, ("models.networks", "options.train_options", "data"))
     if not Path(str(networks.__file__)).is_relative_to(checkout):
         raise RuntimeError(f"{networks.__file__} is loaded already.")
     # DCLGAN has its contrastive loss twice: from cosines, and as the matrix product of CUT, which its comment calls

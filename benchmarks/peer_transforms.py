@@ -5,7 +5,8 @@ Random numbers are torch's, as there.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -86,8 +87,17 @@ class Normalize:
         return (image - self.mean) / self.std
 
 
-def install() -> None:
-    """Let `import torchvision.transforms` give this module, in this process."""
-    package = ModuleType("torchvision")
-    package.transforms = sys.modules[__name__]  # type: ignore[attr-defined]
-    sys.modules |= {"torchvision": package, "torchvision.transforms": sys.modules[__name__]}
+@contextmanager
+def as_torchvision() -> Iterator[None]:
+    """In the block, `import torchvision.transforms` gives this module. Later imports look for the real one again."""
+    package, transforms = ModuleType("torchvision"), sys.modules[__name__]
+    package.transforms = transforms  # type: ignore[attr-defined]
+    replaced = {"torchvision": package, "torchvision.transforms": transforms}
+    before = {name: sys.modules.pop(name) for name in replaced if name in sys.modules}
+    sys.modules |= replaced
+    try:
+        yield
+    finally:
+        for name in replaced:
+            del sys.modules[name]
+        sys.modules |= before

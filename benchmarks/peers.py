@@ -17,7 +17,7 @@ from typing import Any
 
 from quality import Page, make_parser, run
 from recipes import CHECKOUTS, PEERS
-from tables import DIRECTIONS, describe, order, ratio, ratio_table, score_table
+from tables import describe, order, ratio, ratio_table, score_table
 from tasks import TASKS
 
 from cyclegan.errors import InputError
@@ -40,11 +40,6 @@ def page(labels: dict[str, list[dict[str, Any]]]) -> str:
     for label, runs in labels.items():
         recipes = order(each["recipe"] for each in runs)
         tasks = [task for task in TASKS if any(each["task"] == task for each in runs)]
-        shown = [
-            name
-            for name in METRICS
-            if any(name in each["scores"].get(direction, {}) for each in runs for direction in DIRECTIONS)
-        ]
         codes = dict.fromkeys(
             f"* {', '.join(f'`{name}`' for name in recipes if name in PEERS and PEERS[name].checkout == checkout)}: "
             f"{CHECKOUTS[checkout]} {each['code']}\n"
@@ -55,21 +50,29 @@ def page(labels: dict[str, list[dict[str, Any]]]) -> str:
         parts.append(f"## {label}\n\n{describe(runs)}{''.join(codes)}")
         parts.append(ratio_table(runs, recipes, tasks, "paper"))
         parts.append(f"### {label}: all scores, relative to `paper`, mean of the tasks\n")
-        parts.append(mean_table(runs, recipes, tasks, shown))
+        parts.append(mean_table(runs, recipes, tasks))
         for task in tasks:
             own = [each for each in runs if each["task"] == task]
-            parts.append(f"### {label}: {task}\n\n{score_table(own, recipes, shown)}")
+            parts.append(f"### {label}: {task}\n\n{score_table(own, recipes)}")
     return "\n".join(parts)
 
 
-def mean_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str], shown: list[str]) -> str:
-    """A row for each recipe: ratios to `paper` of all scores that rank runs, means over tasks, directions and seeds."""
-    ranked = [name for name in shown if METRICS[name].ranked]
+def mean_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]) -> str:
+    """A row for each recipe: ratios to `paper` of all scores that rank runs, means over tasks, directions and seeds.
+
+    A score counts on the tasks that have it.
+    """
+    having = {
+        name: [task for task in tasks if any(name in each["scores"]["a2b"] for each in runs if each["task"] == task)]
+        for name, metric in METRICS.items()
+        if metric.ranked
+    }
+    ranked = {name: own for name, own in having.items() if own}
     titles = [f"{METRICS[name].label}, {METRICS[name].better} is better" for name in ranked]
     of = {recipe: [each for each in runs if each["recipe"] == recipe] for recipe in {*recipes, "paper"}}
     lines = [f"| recipe | {' | '.join(titles)} |", "|---|" + "---:|" * len(titles)]
     for recipe in recipes:
-        found = [ratio(of[recipe], of["paper"], name, tasks) for name in ranked]
+        found = [ratio(of[recipe], of["paper"], name, own) for name, own in ranked.items()]
         lines.append(f"| `{recipe}` | {' | '.join('' if each is None else f'{each[0]:.2f}' for each in found)} |")
     return "\n".join(lines) + "\n"
 

@@ -64,7 +64,7 @@ class Run(Config):
     """One finished run, as run.json beside its scores describes it.
 
     settings: those that differ from the preset. beyond_paper: those that differ from `paper`, because presets may
-    change later; old runs do not have it. code: of a method of benchmarks/peers.py, the commit of its checkout.
+    change later; old runs do not have it.
     """
 
     task: str
@@ -73,6 +73,7 @@ class Run(Config):
     split: str
     settings: dict[str, Any]
     beyond_paper: dict[str, Any] | None = None
+    # Of a method of benchmarks/peers.py, the commit of its checkout.
     code: str | None = None
     device: str
     steps: int

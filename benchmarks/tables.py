@@ -3,7 +3,7 @@
 import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from recipes import preset_of
@@ -137,18 +137,18 @@ def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]
     return "\n".join(lines) + "\n"
 
 
-def score_table(runs: list[dict[str, Any]], recipes: list[str], shown: Sequence[str] = SHOWN) -> str:
+def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
     """One task: scores of each recipe and direction, as mean and extremes over seeds, and their baselines."""
-    titles = [f"{METRICS[name].label}, {METRICS[name].better} is better" for name in shown]
+    titles = [f"{METRICS[name].label}, {METRICS[name].better} is better" for name in SHOWN]
     lines = [
         f"| recipe | direction | seeds | steps | {' | '.join(titles)} |",
-        "|---|---|---|" + "---:|" * (1 + len(shown)),
+        "|---|---|---|" + "---:|" * (1 + len(SHOWN)),
     ]
     for recipe in recipes:
         own = [run for run in runs if run["recipe"] == recipe]
         for direction in DIRECTIONS if own else ():
             cells = []
-            for name in shown:
+            for name in SHOWN:
                 digits = METRICS[name].digits
                 values = [value for run in own if not math.isnan(value := value_of(run, direction, name))]
                 extremes = f" ({min(values):z.{digits}f}-{max(values):z.{digits}f})" if len(values) > 1 else ""
@@ -159,7 +159,7 @@ def score_table(runs: list[dict[str, Any]], recipes: list[str], shown: Sequence[
     for kind, label in BASELINES.items():
         for direction in DIRECTIONS:
             cells = []
-            for name in shown:
+            for name in SHOWN:
                 bounds = [run["baselines"][direction].get(name, {}) for run in runs]
                 found = [bound[kind] for bound in bounds if kind in bound]
                 cells.append(f"{statistics.mean(found):z.{METRICS[name].digits}f}" if found else "")

@@ -41,11 +41,9 @@ def page(labels: dict[str, list[dict[str, Any]]]) -> str:
         recipes = order(each["recipe"] for each in runs)
         tasks = [task for task in TASKS if any(each["task"] == task for each in runs)]
         codes = dict.fromkeys(
-            f"* {', '.join(f'`{name}`' for name in recipes if name in PEERS and PEERS[name].checkout == checkout)}: "
-            f"{CHECKOUTS[checkout]} {each['code']}\n"
+            f"* `{each['recipe']}`: {CHECKOUTS[PEERS[each['recipe']].checkout]} {each['code']}\n"
             for each in runs
             if each["recipe"] in PEERS
-            for checkout in [PEERS[each["recipe"]].checkout]
         )
         parts.append(f"## {label}\n\n{describe(runs)}{''.join(codes)}")
         parts.append(ratio_table(runs, recipes, tasks, "paper"))

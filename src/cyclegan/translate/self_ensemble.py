@@ -104,14 +104,18 @@ class View:
 
 UNCHANGED = View()
 
-_TURNS = tuple(itertools.starmap(View, itertools.product((False, True), repeat=3)))
-
-# The views of each kind, the unchanged image first.
+# The views of each kind, the unchanged image first. Generators with two convolutions of stride 2 repeat every 4 pixels;
+# a move by 2 is the farthest from that, and more moves gain nothing: docs/research/translation.md.
 VIEWS: dict[SelfEnsemble, tuple[View, ...]] = {
     "none": (UNCHANGED,),
     "mirror": (UNCHANGED, View(mirrored=True)),
-    "turns": _TURNS,
-    "shifts": tuple(View(down=down, right=right) for down in (0, 2) for right in (0, 2)),
+    "mirror-and-shift": (
+        UNCHANGED,
+        View(down=2, right=2),
+        View(mirrored=True, right=2),
+        View(mirrored=True, down=2),
+    ),
+    "turns": tuple(itertools.starmap(View, itertools.product((False, True), repeat=3))),
 }
 
 

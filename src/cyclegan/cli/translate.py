@@ -165,8 +165,8 @@ def _add_arithmetic(group: argparse._ArgumentGroup) -> None:
     )
     add("--engine", ("auto", "torch", "onnxruntime", "openvino"), engine_help, "auto")
     ensemble_help = (
-        "Average the translations of views of each image: mirrored (2 times the work), also moved by 2 pixels (4 times), "
-        "or turned and mirrored in all ways (8 times; for images without an up)"
+        "Average translations of the image mirrored (2 times the work), mirrored and moved by 2 pixels (4 times), or "
+        "mirrored and turned in all ways (8 times; for images without an up)"
     )
     add("--self-ensemble", SELF_ENSEMBLES, ensemble_help, "none")
     precision_help = (

@@ -144,7 +144,7 @@ def test_a_tiff_in_tiles_goes_on_after_a_stop(kind, settings, tmp_path):
         pass
 
     def stop(what, _share):
-        if what.startswith("row 2"):
+        if what.startswith("row 1 "):
             raise Stop
 
     shares = []
@@ -179,7 +179,7 @@ def test_the_state_of_every_view_counts_as_memory(monkeypatch):
     local, _ = make_network(norm="layer")
     assert len({budget.tiled_bytes(local, 4096, 4096, TilingPlan(512, 0), count) for count in (1, 8)}) == 1
     monkeypatch.setattr("cyclegan.translate.tiling.pictures.available_bytes", lambda _: budget._BASE_BYTES + 2**20)
-    with pytest.raises(InputError, match="no self_ensemble"):
+    with pytest.raises(InputError, match="or no --self-ensemble or"):
         list(make_translator("turns").translate([pixels(400, 400)], tile=64))
 
 

@@ -114,13 +114,12 @@ def choose_plan(
     least = min(map(num_bytes, possible))
     small = min(num_bytes(TilingPlan(128, plan.stored)) for plan in possible)
     ways = ["a smaller tile"] if side > 128 and available is not None and small <= available else []
-    if num_views > 1 and not is_given and has_instance_norm(network):
-        ways += [advise("no --self-ensemble", "no self_ensemble")]
     if not is_given and has_instance_norm(network):
-        ways += [way] if (way := advise("approximate statistics (--statistics crops)", "")) else []
+        ways.append(advise("approximate statistics (--statistics crops)", ""))
+        ways.append(advise("no --self-ensemble", "") if num_views > 1 else "")
     raise InputError(
         f"{width}x{height} pixels in tiles of {side} need {gib(least)}, and {gib(available or 0)} are available; "
-        f"try {' or '.join([*ways, 'a machine with more memory'])}."
+        f"try {' or '.join([*filter(None, ways), 'a machine with more memory'])}."
     )
 
 

@@ -31,7 +31,9 @@ KINDS = [kind for kind in VIEWS if kind != "none"]
 
 
 def make_translator(kind="none", network=None, image_format=ImageFormat(), **settings):  # noqa: B008
-    made, config = make_network(channels=(image_format.channels,) * 2, **settings)
+    channels = image_format.channels
+    made, config = make_network(channels=(channels, channels), **settings)
+    config = config.replace(channels_a=channels, channels_b=channels)
     info = ModelInfo(
         **{"model": config, "a": image_format, "b": image_format, "preprocess": "none", "load_size": 64},
         **{"crop_size": 64, "step": 1, "translate_with": "final", "cyclegan_version": "0"},
@@ -205,7 +207,7 @@ def test_frames_are_stabilised_with_statistics_of_each_view():
         assert np.abs(result - mean).max() <= 1
 
 
-@pytest.mark.parametrize(("engine", "precision"), [("torch", "bf16"), ("onnxruntime", "fp32"), ("openvino", "fp32")])
+@pytest.mark.parametrize(("engine", "precision"), [("torch", "bf16"), ("openvino", "fp32")])
 def test_every_engine_averages(engine, precision, tmp_path):
     model = make_model(tmp_path / "model", MODELS["smooth, with a global skip"])
     image = pixels(21, 34)
@@ -267,9 +269,10 @@ def root(tmp_path_factory):
 def test_the_command_and_python_average_alike(root, tmp_path):
     image, run = root / "testA" / "0.png", root / "run"
     expected = Translator.load(run, self_ensemble="turns")(image)
-    main(["translate", str(run), str(image), "--out", str(tmp_path / "x.png"), "--self-ensemble", "turns"])
+    flags = ["--precision", "fp32", "--self-ensemble", "turns"]
+    main(["translate", str(run), str(image), "--out", str(tmp_path / "x.png"), *flags])
     assert_close(Image.open(tmp_path / "x.png"), expected)
-    translate_folder(run, image, tmp_path / "y.png", self_ensemble="turns")
+    translate_folder(run, image, tmp_path / "y.png", precision="fp32", self_ensemble="turns")
     assert_close(Image.open(tmp_path / "y.png"), expected)
     # A translator keeps its own, unless another is given.
     own = Translator.load(run, self_ensemble="mirror")

@@ -11,8 +11,8 @@ from tasks import TASKS
 
 from cyclegan.metrics.table import METRICS
 
-# Scores that the tables of a task show, in this order; the JSON files hold all scores.
-SHOWN = ("kid", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
+# Scores that the tables of a task show, in this order, where a run has them; the JSON files hold all scores.
+SHOWN = ("kid", "spectrum", "patterns", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
 
 # Scores by which recipes are compared.
 COMPARED = ("kid", "l1")
@@ -139,16 +139,17 @@ def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]
 
 def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
     """One task: scores of each recipe and direction, as mean and extremes over seeds, and their baselines."""
-    titles = [f"{METRICS[name].label}, {METRICS[name].better} is better" for name in SHOWN]
+    shown = [name for name in SHOWN if any(name in run["scores"][direction] for run in runs for direction in DIRECTIONS)]
+    titles = [f"{METRICS[name].label}, {METRICS[name].better} is better" for name in shown]
     lines = [
         f"| recipe | direction | seeds | steps | {' | '.join(titles)} |",
-        "|---|---|---|" + "---:|" * (1 + len(SHOWN)),
+        "|---|---|---|" + "---:|" * (1 + len(shown)),
     ]
     for recipe in recipes:
         own = [run for run in runs if run["recipe"] == recipe]
         for direction in DIRECTIONS if own else ():
             cells = []
-            for name in SHOWN:
+            for name in shown:
                 digits = METRICS[name].digits
                 values = [value for run in own if not math.isnan(value := value_of(run, direction, name))]
                 extremes = f" ({min(values):z.{digits}f}-{max(values):z.{digits}f})" if len(values) > 1 else ""
@@ -159,7 +160,7 @@ def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
     for kind, label in BASELINES.items():
         for direction in DIRECTIONS:
             cells = []
-            for name in SHOWN:
+            for name in shown:
                 bounds = [run["baselines"][direction].get(name, {}) for run in runs]
                 found = [bound[kind] for bound in bounds if kind in bound]
                 cells.append(f"{statistics.mean(found):z.{METRICS[name].digits}f}" if found else "")

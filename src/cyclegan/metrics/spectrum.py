@@ -22,7 +22,7 @@ _STEP = 16
 # Windows of an image are at equal distances, at most so many in a row and in a column.
 _MOST_WINDOWS = 16
 
-# Power that counts as none: of a sinusoid with a standard deviation of two of 255 grey levels.
+# Power that is just visible: a standard deviation of two of 255 grey levels, in [-1, 1].
 _VISIBLE = (2 / 127.5) ** 2
 
 # Bands of period in pixels. What is finer than COARSE is compared with real images, and must be between them and it.
@@ -47,12 +47,14 @@ class Pattern:
 class _Grid:
     """The frequencies of a window. taper: (W, W), its weights. ring: (1, 1, 7, 7), the neighbours of a frequency.
 
-    means: (NUM_RADII * sectors, W * W), weights of radii and sectors. lines: indices of one of each pair of frequencies
+    noise: power at a frequency of white noise with a variance of 1, where the peak of a sinusoid has 1. means:
+    (NUM_RADII * sectors, W * W), weights of radii and sectors. lines: indices of one of each pair of frequencies
     with periods up to 8 pixels, in W * W; periods, sectors: of these.
     """
 
     taper: Tensor
     ring: Tensor
+    noise: float
     means: Tensor
     lines: Tensor
     periods: tuple[float, ...]
@@ -78,9 +80,11 @@ def _grid() -> _Grid:
     ring = torch.ones(7, 7)
     ring[2:5, 2:5] = 0  # the width of a line in a Hann window
     taper = torch.hann_window(WINDOW, periodic=True)
+    taper = taper[:, None] * taper
     return _Grid(
-        taper[:, None] * taper,
+        taper,
         (ring / ring.sum())[None, None],
+        2 * float(taper.square().sum() / taper.sum() ** 2),
         means,
         lines,
         tuple((WINDOW / radius.flatten()[lines]).tolist()),
@@ -106,12 +110,13 @@ def _image_features(image: Tensor, grid: _Grid) -> Tensor:
     windows = torch.stack([image[:, y : y + WINDOW, x : x + WINDOW] for y in rows for x in columns])
     taper = grid.taper
     windows = windows - (windows * taper).sum((-1, -2), keepdim=True) / taper.sum()
-    # Scaled so that the peak of a sinusoid is its variance.
-    power = torch.fft.fft2(windows * taper).abs().square().mean(1) * 2 / taper.sum() ** 2
-    level = 10 * torch.log10(power / _VISIBLE + 1)
+    power = torch.fft.fft2(windows * taper).abs().square().mean(1) * 2 / taper.sum() ** 2 / _VISIBLE
+    # Noise is as visible as a sinusoid of equal variance, which all frequencies share.
+    texture = 10 * torch.log10(power / grid.noise + 1).mean(0)
+    level = 10 * torch.log10(power + 1)
     around = functional.conv2d(functional.pad(level[:, None], (3, 3, 3, 3), mode="circular"), grid.ring)[:, 0]
     heights = (level - around).flatten(1)[:, grid.lines].clamp(min=0)
-    return torch.cat([grid.means @ level.mean(0).flatten(), heights.mean(0)])
+    return torch.cat([grid.means @ texture.flatten(), heights.mean(0)])
 
 
 def _places(side: int) -> list[int]:
@@ -164,6 +169,21 @@ def patterns(x: Tensor, y: Tensor, /, *, num_bootstrap: int = 0, seed: int = 0) 
         return (means_x - means_y)[..., NUM_RADII * 4 :].amax(-1).clamp(min=0)
 
     return _with_interval(excess, x, y, num_bootstrap, seed)
+
+
+def has_spectra(features: Tensor) -> int:
+    """How many of the images have a spectrum; 0 if fewer than the two that every score needs."""
+    count = int(features.isfinite().all(1).sum()) if features.ndim == 2 else 0
+    return count if count >= 2 else 0
+
+
+def pattern_excess(x: Tensor, y: Tensor) -> Tensor:
+    """`patterns` by radius and sector, in dB, (NUM_RADII, 4); 0 where there is none, and above 8 pixels."""
+    excess = (_usable(x).mean(0) - _usable(y).mean(0))[NUM_RADII * 4 :]
+    found = torch.zeros(NUM_RADII * 4)
+    radii = [min(round(WINDOW / period), NUM_RADII) - 1 for period in _grid().periods]
+    places = torch.tensor(radii) * 4 + torch.tensor(_grid().sectors)
+    return found.scatter_reduce(0, places, excess, "amax").reshape(NUM_RADII, 4)
 
 
 def strongest_pattern(x: Tensor, y: Tensor) -> Pattern:

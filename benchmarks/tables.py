@@ -139,7 +139,9 @@ def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]
 
 def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
     """One task: scores of each recipe and direction, as mean and extremes over seeds, and their baselines."""
-    shown = [name for name in SHOWN if any(name in run["scores"][direction] for run in runs for direction in DIRECTIONS)]
+    shown = [
+        name for name in SHOWN if any(name in run["scores"][direction] for run in runs for direction in DIRECTIONS)
+    ]
     titles = [f"{METRICS[name].label}, {METRICS[name].better} is better" for name in shown]
     lines = [
         f"| recipe | direction | seeds | steps | {' | '.join(titles)} |",

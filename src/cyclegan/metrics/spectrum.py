@@ -25,21 +25,27 @@ _MOST_WINDOWS = 16
 # Power that is just visible: a standard deviation of two of 255 grey levels, in [-1, 1].
 _VISIBLE = (2 / 127.5) ** 2
 
-# Bands of period in pixels. What is finer than COARSE is compared with real images, and must be between them and it.
-COARSE = (8.0, 16.0)
-BANDS = {"2 to 3 px": (0.0, 3.0), "3 to 5 px": (3.0, 5.0), "5 to 8 px": (5.0, 8.0)}
+# Bands of period in pixels. Detail of these sizes is measured beside the coarse detail.
+BANDS = ((0.0, 3.0), (3.0, 5.0), (5.0, 8.0))
+_COARSE = (8.0, 16.0)
+
+# The highest frequency of a window counts from this height on, in dB; in nearly all windows of photos it is lower.
+_HEIGHT = 6.0
 
 # Along which stripes of a sector run.
-SECTORS = ("vertical", "falling", "horizontal", "rising")
+SECTORS = ("vertical", "rising", "horizontal", "falling")
 NUM_RADII = WINDOW // 2
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern of translations. period: in pixels. stripes: in which of SECTORS they run. excess: dB, see `patterns`."""
+    """A pattern of translations. period: in pixels. excess: in dB, see `patterns`.
+
+    stripes: along which of SECTORS they run, None if in more than one direction.
+    """
 
     period: float
-    stripes: str
+    stripes: str | None
     excess: float
 
 
@@ -49,7 +55,7 @@ class _Grid:
 
     noise: power at a frequency of white noise with a variance of 1, where the peak of a sinusoid has 1. means:
     (NUM_RADII * sectors, W * W), weights of radii and sectors. lines: indices of one of each pair of frequencies
-    with periods up to 8 pixels, in W * W; periods, sectors: of these.
+    with periods up to 8 pixels, in W * W; periods, sectors: of these; bands: which of them are in each of BANDS.
     """
 
     taper: Tensor
@@ -59,6 +65,7 @@ class _Grid:
     lines: Tensor
     periods: tuple[float, ...]
     sectors: tuple[int, ...]
+    bands: tuple[Tensor, ...]
 
 
 @cache
@@ -81,26 +88,29 @@ def _grid() -> _Grid:
     ring[2:5, 2:5] = 0  # the width of a line in a Hann window
     taper = torch.hann_window(WINDOW, periodic=True)
     taper = taper[:, None] * taper
+    periods = WINDOW / radius.flatten()[lines]
     return _Grid(
         taper,
         (ring / ring.sum())[None, None],
         2 * float(taper.square().sum() / taper.sum() ** 2),
         means,
         lines,
-        tuple((WINDOW / radius.flatten()[lines]).tolist()),
+        tuple(periods.tolist()),
         tuple(share.flatten(1).argmax(0)[lines].tolist()),
+        tuple(((periods > low) & (periods <= high)).nonzero()[:, 0] for low, high in BANDS),
     )
 
 
 def spectrum_features(images: Tensor) -> Tensor:
     """What the scores of this module compare, of each image: (N, C, H, W) in [-1, 1] -> (N, D), float32 on the CPU.
 
-    Means over windows, in dB: of the power by radius and sector, and of the height of each frequency above those around
-    it, where it is higher. Images with a side below WINDOW have NaN.
+    Means over windows, in dB: of the power by radius and sector; of the height of each frequency above those around it,
+    where it is higher; and of the greatest of these heights in each band, as far as it is above _HEIGHT, because
+    patterns need not have one direction everywhere. Images with a side below WINDOW have NaN.
     """
     grid = _grid()
     if min(images.shape[-2:]) < WINDOW:
-        return torch.full((len(images), len(grid.means) + len(grid.lines)), torch.nan)
+        return torch.full((len(images), len(grid.means) + len(grid.lines) + len(BANDS)), torch.nan)
     return torch.stack([_image_features(image.float().cpu(), grid) for image in images])
 
 
@@ -116,7 +126,8 @@ def _image_features(image: Tensor, grid: _Grid) -> Tensor:
     level = 10 * torch.log10(power + 1)
     around = functional.conv2d(functional.pad(level[:, None], (3, 3, 3, 3), mode="circular"), grid.ring)[:, 0]
     heights = (level - around).flatten(1)[:, grid.lines].clamp(min=0)
-    return torch.cat([grid.means @ texture.flatten(), heights.mean(0)])
+    highest = torch.stack([(heights[:, band].amax(1) - _HEIGHT).clamp(min=0).mean() for band in grid.bands])
+    return torch.cat([grid.means @ texture.flatten(), heights.mean(0), highest])
 
 
 def _places(side: int) -> list[int]:
@@ -133,9 +144,7 @@ def radial_levels(features: Tensor) -> Tensor:
     return _usable(features).mean(0)[: NUM_RADII * 4].reshape(NUM_RADII, 4)
 
 
-def spectrum_distance(
-    x: Tensor, y: Tensor, /, *, num_bootstrap: int = 0, seed: int = 0
-) -> tuple[float, float, float]:
+def spectrum_distance(x: Tensor, y: Tensor, /, *, num_bootstrap: int = 0, seed: int = 0) -> tuple[float, float, float]:
     """How far the fine detail of images is from that of others, in dB, with its 95 % interval; 0 is equal.
 
     The mean over bands and directions of |difference of power|, each beside that of the coarse detail (8 to 16 pixels),
@@ -144,9 +153,10 @@ def spectrum_distance(
     """
 
     def distance(means_x: Tensor, means_y: Tensor) -> Tensor:
-        levels = (means_x - means_y)[..., : NUM_RADII * 4].unflatten(-1, (NUM_RADII, 4))
-        coarse = _band(levels, *COARSE)
-        return torch.stack([(_band(levels, *band) - coarse).abs() for band in BANDS.values()]).mean((0, -1))
+        levels = (means_x - means_y)[..., : NUM_RADII * 4]
+        levels = levels.reshape(*levels.shape[:-1], NUM_RADII, 4)
+        coarse = _band(levels, *_COARSE)
+        return torch.stack([(_band(levels, *band) - coarse).abs() for band in BANDS]).mean((0, -1))
 
     return _with_interval(distance, x, y, num_bootstrap, seed)
 
@@ -161,8 +171,8 @@ def patterns(x: Tensor, y: Tensor, /, *, num_bootstrap: int = 0, seed: int = 0) 
     """The strongest pattern of 2 to 8 pixels in images beside that of others, in dB, with its 95 % interval.
 
     A pattern, such as stripes, is a frequency that stands above those around it, in windows. This is how much more it
-    does so in images x than in images y, at the frequency where it is most. 0: in none. Blur, noise and texture have no
-    such frequencies. x, y: as in `spectrum_distance`, as is what is raised.
+    does so in images x than in images y, for the frequency, or for the band of frequencies, where it is most. 0: in
+    none. Blur, noise and texture have no such frequencies. x, y, errors: as in `spectrum_distance`.
     """
 
     def excess(means_x: Tensor, means_y: Tensor) -> Tensor:
@@ -179,7 +189,7 @@ def has_spectra(features: Tensor) -> int:
 
 def pattern_excess(x: Tensor, y: Tensor) -> Tensor:
     """`patterns` by radius and sector, in dB, (NUM_RADII, 4); 0 where there is none, and above 8 pixels."""
-    excess = (_usable(x).mean(0) - _usable(y).mean(0))[NUM_RADII * 4 :]
+    excess = _line_excess(x, y)
     found = torch.zeros(NUM_RADII * 4)
     radii = [min(round(WINDOW / period), NUM_RADII) - 1 for period in _grid().periods]
     places = torch.tensor(radii) * 4 + torch.tensor(_grid().sectors)
@@ -188,9 +198,19 @@ def pattern_excess(x: Tensor, y: Tensor) -> Tensor:
 
 def strongest_pattern(x: Tensor, y: Tensor) -> Pattern:
     """The pattern whose excess `patterns` is. Raises ValueError as it does."""
-    excess = (_usable(x).mean(0) - _usable(y).mean(0))[NUM_RADII * 4 :]
-    index = int(excess.argmax())
-    return Pattern(_grid().periods[index], SECTORS[_grid().sectors[index]], max(float(excess[index]), 0.0))
+    grid = _grid()
+    excess = _line_excess(x, y)
+    value = patterns(x, y)[0]
+    if float(excess.max()) >= value:
+        index = int(excess.argmax())
+        return Pattern(grid.periods[index], SECTORS[grid.sectors[index]], value)
+    highest = (_usable(x).mean(0) - _usable(y).mean(0))[-len(BANDS) :]
+    band = grid.bands[int(highest.argmax())]
+    return Pattern(grid.periods[int(band[excess[band].argmax()])], None, value)
+
+
+def _line_excess(x: Tensor, y: Tensor) -> Tensor:
+    return (_usable(x).mean(0) - _usable(y).mean(0))[NUM_RADII * 4 : -len(BANDS)]
 
 
 def _with_interval(

@@ -83,7 +83,8 @@ class SetDistance(Protocol):
 class SetMetric(Metric):
     """A distance between the translations and the real test images of the target, on features of both.
 
-    on: whether `measure` gets features of the feature network or those of `cyclegan.metrics.spectrum`. biased: it depends on the number of images, so that only distances of equally large sets can be compared.
+    on: whether `measure` gets features of the feature network or those of `cyclegan.metrics.spectrum`. biased: it
+    depends on the number of images, so that only distances of equally large sets can be compared.
     """
 
     measure: SetDistance
@@ -118,7 +119,7 @@ METRICS: dict[str, Metric] = {
     "spectrum": SetMetric(
         "spectrum",
         "less",
-        "Difference in power of detail of 2 to 8 pixels from real images of the target; blur, noise and patterns raise it.",
+        "Difference in power of detail of 2 to 8 pixels from real images of the target; blur and noise raise it.",
         spectrum.spectrum_distance,
         on="spectra",
         digits=2,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from cyclegan.config import Direction, TrainConfig
-from cyclegan.metrics.table import METRICS
 from cyclegan.metrics.spectrum import SECTORS, WINDOW
+from cyclegan.metrics.table import METRICS
 from cyclegan.report.charts import Chart, Series
 from cyclegan.report.record import RunRecord, inside, number, series
 from cyclegan.step.terms import DISCRIMINATOR, TERMS

@@ -25,8 +25,8 @@ READ_BASELINES = (
 
 # How to read the charts of spectra.
 READ_SPECTRUM = (
-    "Mean over windows of the images. Power below that of real images: translations are too smooth; above: too sharp or "
-    "noisy. A peak of the patterns of 1 dB or more is stripes, dots or zigzags of that size; below 0.5 there are none."
+    "Means over windows of the images. Power below that of real images: translations are too smooth; above: too sharp "
+    "or noisy. A peak of the patterns of 1 dB or more is stripes, dots or zigzags of that size; up to 0.5 is chance."
 )
 
 

@@ -4,7 +4,7 @@ Degrades real training images of a domain in known ways, scores them against its
 the same for translations of trained runs. The data are those of benchmarks/quality.py.
 
     python benchmarks/spectrum.py --data benchmarks/work/data --tasks shadedrelief etopo1 drawings --out spectrum.md
-    python benchmarks/spectrum.py --data benchmarks/work/data --tasks etopo1 --run modern=runs/modern --run paper=runs/paper
+    python benchmarks/spectrum.py --data benchmarks/work/data --tasks etopo1 --run paper=runs/paper --run x=runs/x
 """
 
 import argparse
@@ -86,7 +86,7 @@ def flat_and_dark(images: Tensor) -> Tensor:
 
 
 def striped(images: Tensor, levels: float, period: float, generator: torch.Generator, *, one_direction: bool) -> Tensor:
-    """Coloured stripes of an amplitude in grey levels, in flat and dark places only."""
+    """Coloured stripes in flat and dark places only. levels: their amplitude."""
     height, width = images.shape[-2:]
     down, across = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     angles = math.pi * torch.rand(1 if one_direction else len(images), generator=generator).expand(len(images))

@@ -559,7 +559,7 @@ def test_stripes_are_shown_with_their_period_and_direction(tmp_path, monkeypatch
     sizes = {"steps": 2, "crop_size": 64, "load_size": 64}
     run = train_with(monkeypatch, folders, tmp_path / "run", Striped(0.1), Striped(0.01), **sizes)
     message = checks(run)["a2b/pattern"]
-    assert "vertical stripes, 4.0 pixels from one to the next" in message
+    assert "vertical stripes, about 4 pixels from one to the next" in message
     assert "b2a/pattern" not in checks(run)  # too faint to be seen
 
 

@@ -169,8 +169,8 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
         where = f"{found.stripes} stripes" if found.stripes else "stripes, dots or zigzags of several directions"
         add(
             "pattern",
-            f"{arrow} paints a pattern that is not in real images of {target}: {where}, {found.period:.1f} pixels from "
-            f"one to the next, {found.excess:.1f} dB beyond real images. Look for it in the samples, where images are "
+            f"{arrow} paints a pattern that is not in real images of {target}: {where}, about {found.period:.2g} pixels "
+            f"from one to the next, {found.excess:.1f} dB beyond real images. Look for it in the samples, where images are "
             "dark or flat first. Dots of 2 pixels are those of --resampling strided, which --preset paper has and "
             "--preset modern has not. Else try an earlier checkpoint or another --seed.",
         )

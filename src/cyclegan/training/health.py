@@ -171,8 +171,8 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
             "pattern",
             f"{arrow} paints a pattern that is not in real images of {target}: {where}, about {found.period:.2g} "
             f"pixels from one to the next, {found.excess:.1f} dB beyond real images. Look for it in the samples, where "
-            "images are dark or flat first. Dots of 2 pixels are those of --resampling strided, which --preset paper has "
-            "and --preset modern has not. Else try an earlier checkpoint or another --seed.",
+            "images are dark or flat first. Dots of 2 pixels come from --resampling strided, which --preset paper "
+            "has and --preset modern has not. Else try an earlier checkpoint or another --seed.",
         )
     if vitals.cycle_noisy - vitals.cycle > HIDDEN_RISE:
         add(

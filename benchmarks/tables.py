@@ -17,8 +17,21 @@ SCORES: dict[str, Metric] = {
     "class_error": Metric("class error", "less", "Share of translations whose class is not that of the input."),
 }
 
-# Scores that the tables of a task show, in this order, if a run has them; the JSON files hold all scores.
-SHOWN = ("kid", "kid_resnet", "l1", "class_error", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
+# Scores that the tables of a task show, in this order, where a run has them; the JSON files hold all scores.
+SHOWN = (
+    "kid",
+    "kid_resnet",
+    "spectrum",
+    "patterns",
+    "l1",
+    "class_error",
+    "psnr",
+    "ssim",
+    "colour",
+    "cycle",
+    "cycle_rise",
+    "edges",
+)
 
 # Scores by which recipes are compared.
 COMPARED = ("kid", "kid_resnet", "l1", "class_error")

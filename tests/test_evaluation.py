@@ -167,6 +167,37 @@ def test_ms_ssim_needs_176_pixels_on_the_shorter_side(root, tmp_path, side, has_
     assert any("No MS-SSIM" in note and "176 pixels" in note for note in result.notes) != has_ms_ssim
 
 
+@pytest.mark.usefixtures("quick_features")
+def test_spectra_are_scored_and_drawn(root, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name, count in (("A", 10), ("B", 10)):
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            pixels = 100 + 20 * rng.standard_normal((48, 40, 1)).cumsum(0).cumsum(1) / 12
+            if name == "A":
+                pixels = pixels + 15 * np.sin(np.pi / 2 * np.arange(40) + 0.5)[None, :, None]
+            file = tmp_path / name / f"{index}.png"
+            Image.fromarray(np.broadcast_to(pixels, (48, 40, 3)).clip(0, 255).astype(np.uint8)).save(file)
+    folders = [str(tmp_path / name) for name in "AB"]
+    main(["evaluate", str(root / "run"), "--a", folders[0], "--b", folders[1], "--out", str(tmp_path / "out")])
+    assert "patterns, dB" in capsys.readouterr().out
+    result = read_scores(tmp_path / "out").directions["a2b"]
+    assert result.metrics["patterns"].ceiling.value > 3  # the input is striped
+    assert (result.metrics["patterns"].num_images, result.metrics["patterns"].num_real) == (10, 10)
+    assert result.metrics["spectrum"].value.low <= result.metrics["spectrum"].value.value
+    assert [len(values) for values in result.spectra.patterns] == [16] * 4
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Patterns in dB beyond real images" in page
+    assert "waves in 32 pixels" in page
+
+
+def test_small_images_have_no_spectra_and_a_note(scores):
+    result = scores.directions["a2b"]
+    assert not {"spectrum", "patterns"} & set(result.metrics)
+    assert result.spectra is None
+    assert sum("sides of at least 32 pixels" in note for note in result.notes) == 2
+
+
 @pytest.mark.parametrize("bad", [lambda *_, **__: 1 / 0, lambda *_, **__: float("nan")])
 def test_a_metric_that_fails_does_not_cost_the_others(root, tmp_path, monkeypatch, bad):
     for name in ("edges", "frechet", "psnr"):
@@ -241,6 +272,7 @@ def test_images_of_every_size_and_of_one_value_have_the_scores_that_they_can_hav
     expected = {"kid", "frechet", "cycle", "cycle_noisy", "cycle_rise", "l1", "psnr", "colour"}
     expected |= {"ssim", "ssim_input"} if smallest >= 11 else set()
     expected |= {"ms_ssim"} if smallest >= 176 else set()
+    expected |= {"spectrum", "patterns"} if smallest >= 32 else set()
     for result in read_scores(tmp_path / "out").directions.values():
         assert set(result.metrics) - {"edges"} == expected  # a constant image, or a tiny one, has no edges
         assert ("edges" in result.metrics) >= (content == "noise" and smallest > 3)

@@ -27,9 +27,24 @@ from cyclegan.report.page import (
     write_report,
 )
 from cyclegan.report.record import Event, RunRecord, read_record
-from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
+from cyclegan.report.run_charts import (
+    DIRECTIONS,
+    arrow,
+    domain_names,
+    loss_charts,
+    spectrum_charts,
+    validation_charts,
+)
 from cyclegan.storage.run import evaluated_run, read_run_config
-from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdicts
+from cyclegan.storage.scores import (
+    BASELINES,
+    READ_BASELINES,
+    READ_SPECTRUM,
+    Estimate,
+    Scores,
+    read_scores,
+    verdicts,
+)
 from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_showcase
 from cyclegan.system.terminal import shell_quote
 from cyclegan.system.words import counted
@@ -236,6 +251,9 @@ def _direction(run: _Run, direction: Direction) -> Iterator[Section]:
         if not shown:
             yield Section(arrow(direction, run.names))
         yield _score_section(run.scores, direction)
+        if (spectra := run.scores.directions[direction].spectra) is not None:
+            charts = list(spectrum_charts(spectra, arrow(direction, run.names)))
+            yield Section("Spectrum", [READ_SPECTRUM], charts, level=3)
     for kind, text in (
         ("best", "The test images with the best score, first the best of all."),
         ("worst", "The test images with the worst score, first the worst of all: this is what can go wrong."),

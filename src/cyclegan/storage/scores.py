@@ -23,6 +23,12 @@ READ_BASELINES = (
     "test images as they are, not translated)."
 )
 
+# How to read the charts of spectra.
+READ_SPECTRUM = (
+    "Means over windows of the images. Power below that of real images: translations are too smooth; above: too sharp "
+    "or noisy. A peak of the patterns of 1 dB or more is stripes, dots or zigzags of that size; up to 0.5 is chance."
+)
+
 
 class Estimate(Config):
     """A number, and its 95 % interval where one is known."""
@@ -123,12 +129,26 @@ class ImageScores(Config):
     scores: dict[str, float]
 
 
+class Spectra(Config):
+    """Mean local spectra, see `cyclegan.metrics.spectrum`; each value is of a number of waves in a window, from 1 on.
+
+    translations, real, input: the power of their detail in dB above what is just visible. patterns: how much more a
+    frequency stands out in translations than in real images, in dB, for each direction of stripes.
+    """
+
+    translations: tuple[float, ...]
+    real: tuple[float, ...]
+    input: tuple[float, ...]
+    patterns: tuple[tuple[float, ...], ...]
+
+
 class DirectionScores(Config):
     """One direction. notes: what a reader must know, such as too few images."""
 
     metrics: dict[str, Score]
     images: tuple[ImageScores, ...]
     notes: tuple[str, ...] = ()
+    spectra: Spectra | None = None
 
     @property
     def ranked_by(self) -> str:

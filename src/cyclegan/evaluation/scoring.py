@@ -12,14 +12,14 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cyclegan._version import __version__
-from cyclegan.config import Direction
+from cyclegan.config import Direction, SelfEnsemble
 from cyclegan.errors import InputError
 from cyclegan.evaluation.direction import EvaluationContext, choose_showcase, score_direction
 from cyclegan.evaluation.inception import check_eight_bit, score_inception
 from cyclegan.evaluation.parts import ScoringCluster, measure_direction, measure_images
 from cyclegan.evaluation.test_images import Advance, TestImages, check_pairs, file_lists, find_test_images, match_pairs
 from cyclegan.images.limits import pixel_limit
-from cyclegan.metrics.features import DEFAULT_FEATURES, LenientFeatures
+from cyclegan.metrics.features import FeaturePanel, features_to_score
 from cyclegan.metrics.inception import check_inception
 from cyclegan.metrics.round_trip import NOISE_SIGMA
 from cyclegan.report.run import write_run_report
@@ -35,6 +35,7 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.system.messages import make_console
 from cyclegan.system.provenance import command_line, now
+from cyclegan.translate.self_ensemble import check_self_ensemble
 from cyclegan.translate.translator import Translator
 
 
@@ -49,6 +50,7 @@ def evaluate(
     out: str | Path | None = None,
     short_side: int | None = None,
     weights: Literal["final", "average"] | None = None,
+    self_ensemble: SelfEnsemble = "none",
     features: str | None = None,
     inception: str | None = None,
     inception_weights: str | Path | None = None,
@@ -66,7 +68,9 @@ def evaluate(
     same name show the same thing (`x_A.png` and `x_B.png` are the same name), and translations are compared with it.
     out: where scores.json, report.html and examples/ go; default: the run directory, or RUN/evaluations/ for one of its
     checkpoints. short_side: bring all images to this, in pixels, first; default: their own size, as in `translate`.
-    features: the network of KID and the Frechet distance, a name of `cyclegan.metrics.features.FEATURE_NETWORKS`.
+    self_ensemble: average the translations of views of each image, there and back, as in `Translator.load`.
+    features: the network of KID and the Frechet distance, a name of `cyclegan.metrics.features.FEATURE_NETWORKS`; the
+    thin ResNet-50 scores as well, in rows of its own, where its package is installed.
     inception: torch-fidelity or clean-fid, for standard FID and KID as well; inception_weights: their file for
     torch-fidelity. max_pixels: largest number of pixels of an image (default: that of the training, else 2^30).
     num_bootstrap: resamplings of the intervals. seed: of the resamplings and of the noise.
@@ -74,7 +78,7 @@ def evaluate(
     process.
 
     A metric that fails is left out with a note. Memory grows with the number of images by about 10 KB each (features
-    and resamplings), at any size.
+    and resamplings; 2 KB more with the second network), at any size.
     Raises InputError for a run without a model, folders that cannot be used, or a feature network that is not
     available, and OSError if `out` cannot be written. If only the Inception tool fails, all other scores are written
     before InputError is raised.
@@ -92,6 +96,7 @@ def evaluate(
     check_choice("direction", direction, ("a2b", "b2a", "both"))
     if weights is not None:
         check_choice("weights", weights, ("final", "average"))
+    check_self_ensemble("self_ensemble", self_ensemble)
     for name, value, least, most in (
         ("batch_size", batch_size, 1, MAX_NUMBER),
         ("short_side", 8 if short_side is None else short_side, 8, MAX_SIDE),
@@ -113,7 +118,8 @@ def evaluate(
     known = read_info(model).directions  # an imported model may have one direction only
     asked = known if direction == "both" else (direction,)
     translators = {
-        each: Translator.load(model, direction=each, device=device, weights=weights) for each in {*known, *asked}
+        each: Translator.load(model, direction=each, device=device, weights=weights, self_ensemble=self_ensemble)
+        for each in {*known, *asked}
     }
     first = translators[asked[0]]
 
@@ -131,7 +137,7 @@ def evaluate(
     if inception is not None:
         check_eight_bit(domains)
         check_inception(inception, weights_file, tuple(domain.root for domain in domains))
-    network = LenientFeatures(first.device, features or DEFAULT_FEATURES)
+    network = FeaturePanel(first.device, features_to_score(features))
     check_showcase(place / "examples")
     check_writable(place)
 
@@ -177,9 +183,11 @@ def evaluate(
         device=describe_device(first.device),
         seconds=round(time.monotonic() - started, 1),
         peak_mib=_peak_mib(),
-        features=network.info,
+        features=network.infos[0],
+        second_features=network.infos[1] if len(network.infos) > 1 else None,
         paired=paired,
         short_side=short_side,
+        self_ensemble=self_ensemble,
         noise_sigma=NOISE_SIGMA,
         seed=seed,
         num_bootstrap=num_bootstrap,

@@ -1,4 +1,4 @@
-"""Curves over training steps, as SVG inside a page. Equal data give equal bytes."""
+"""Curves over training steps or another axis, as SVG inside a page. Equal data give equal bytes."""
 
 import io
 import re
@@ -32,7 +32,7 @@ class Series:
 class Chart:
     """Curves over steps. lines: horizontal references by name; marks: highlighted steps by name.
 
-    log: a logarithmic scale, if all values are above 0.
+    log: a logarithmic scale, if all values are above 0. axis: what the steps are.
     """
 
     title: str
@@ -40,6 +40,7 @@ class Chart:
     lines: Mapping[str, float] = field(default_factory=dict)
     marks: Mapping[str, float] = field(default_factory=dict)
     log: bool = False
+    axis: str = "step"
 
     def colour(self, index: int) -> str:
         """The colour of the curve of this number."""
@@ -66,7 +67,7 @@ def _svg(chart: Chart) -> str:
         axes = figure.add_axes((0.11, 0.16, 0.87, 0.81))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
-        axes.set_xlabel("step")
+        axes.set_xlabel(chart.axis)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         values = [value for series in chart.series for value in series.values] + list(chart.lines.values())

@@ -269,7 +269,8 @@ def test_images_of_every_size_and_of_one_value_have_the_scores_that_they_can_hav
     folders = tmp_path / "A", tmp_path / "B"
     evaluate(root / "run", *folders, paired=True, out=tmp_path / "out", num_bootstrap=100, quiet=True)
     smallest = min(size)
-    expected = {"kid", "frechet", "cycle", "cycle_noisy", "cycle_rise", "l1", "psnr", "colour"}
+    expected = {"kid", "frechet", "kid_resnet", "frechet_resnet"}
+    expected |= {"cycle", "cycle_noisy", "cycle_rise", "l1", "psnr", "colour"}
     expected |= {"ssim", "ssim_input"} if smallest >= 11 else set()
     expected |= {"ms_ssim"} if smallest >= 176 else set()
     expected |= {"spectrum", "patterns"} if smallest >= 32 else set()

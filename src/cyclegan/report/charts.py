@@ -1,4 +1,4 @@
-"""Curves over training steps, as SVG inside a page. Equal data give equal bytes."""
+"""Curves over training steps or other quantities, as SVG inside a page. Equal data give equal bytes."""
 
 import io
 import re
@@ -18,7 +18,10 @@ _MAX_POINTS = 500
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. low, high: its 95 % interval at each point. smooth: draw a running mean over the points."""
+    """One curve. low, high: its 95 % interval at each point. smooth: draw a running mean over the points.
+
+    reference: values of a dashed curve of the same colour.
+    """
 
     label: str
     steps: Sequence[float]
@@ -26,13 +29,14 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     smooth: bool = False
+    reference: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class Chart:
     """Curves over steps. lines: horizontal references by name; marks: highlighted steps by name.
 
-    log: a logarithmic scale, if all values are above 0.
+    log: a logarithmic scale, if all values are above 0. x, log_x: name and scale of the horizontal axis.
     """
 
     title: str
@@ -40,6 +44,8 @@ class Chart:
     lines: Mapping[str, float] = field(default_factory=dict)
     marks: Mapping[str, float] = field(default_factory=dict)
     log: bool = False
+    x: str = "step"
+    log_x: bool = False
 
     def colour(self, index: int) -> str:
         """The colour of the curve of this number."""
@@ -66,9 +72,14 @@ def _svg(chart: Chart) -> str:
         axes = figure.add_axes((0.11, 0.16, 0.87, 0.81))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
-        axes.set_xlabel("step")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.set_xlabel(chart.x)
+        if chart.log_x:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(sorted({step for series in chart.series for step in series.steps}))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         values = [value for series in chart.series for value in series.values] + list(chart.lines.values())
         if chart.log and values and min(values) > 0:
             axes.set_yscale("log", nonpositive="clip")
@@ -107,6 +118,9 @@ def _draw(axes, series: Series, colour: str) -> None:  # type: ignore[no-untyped
         mean = running_mean(values, max(5, len(values) // 25))
         few = thin(mean)
         axes.plot(steps[few], mean[few], color=colour, linewidth=1.6)
+    if len(series.reference) > 0:
+        reference = np.asarray(series.reference, float)[shown]
+        axes.plot(steps[shown], reference, color=colour, linewidth=1, linestyle=(0, (4, 3)))
     if len(series.low) > 0:
         low, high = np.asarray(series.low, float)[shown], np.asarray(series.high, float)[shown]
         axes.fill_between(steps[shown], low, high, color=colour, alpha=0.2, linewidth=0)

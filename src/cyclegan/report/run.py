@@ -26,6 +26,7 @@ from cyclegan.report.page import (
     shrink,
     write_report,
 )
+from cyclegan.report.probes import probe_section
 from cyclegan.report.record import Event, RunRecord, read_record
 from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
 from cyclegan.storage.run import evaluated_run, read_run_config
@@ -236,6 +237,7 @@ def _direction(run: _Run, direction: Direction) -> Iterator[Section]:
         if not shown:
             yield Section(arrow(direction, run.names))
         yield _score_section(run.scores, direction)
+        yield from probe_section(run.scores.directions[direction].probes, run.showcase, direction)
     for kind, text in (
         ("best", "The test images with the best score, first the best of all."),
         ("worst", "The test images with the worst score, first the worst of all: this is what can go wrong."),

@@ -1,5 +1,8 @@
 """Known changes that are put into images, and what translations make of them."""
 
+import contextlib
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +10,12 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from cyclegan import InputError
-from cyclegan.translate.probes.making import KINDS, WEBER, make_probes, visible_contrast
+from conftest import TINY, make_folder
+from cyclegan import InputError, Translator, evaluate, train
+from cyclegan.cli import main
+from cyclegan.storage.scores import read_scores
+from cyclegan.storage.showcase import read_showcase
+from cyclegan.translate.probes.making import CONTRASTS, KINDS, WEBER, make_probes, visible_contrast
 from cyclegan.translate.probes.rates import interval, summarise
 from cyclegan.translate.probes.response import slide
 from pictures import make_translator
@@ -129,6 +136,12 @@ def test_a_person_sees_less_in_noise_and_more_where_it_is_large():
     # Rose: 5 standard deviations over the root of the number of pixels; the range is 2.
     assert float(visible_contrast(noisy, None, 8, 25).mean()) == pytest.approx(0.1, rel=0.05)
     assert float(visible_contrast(noisy, None, 8, 100).mean()) == pytest.approx(0.05, rel=0.05)
+
+
+def test_a_slow_change_of_the_background_hides_nothing():
+    ramp = torch.linspace(-1, 1, SIDE).expand(1, SIDE, SIDE)
+    assert float(visible_contrast(ramp, None, 8, 50).max()) == pytest.approx(WEBER)
+    assert float(visible_contrast(ramp.mT + ramp / 2, None, 8, 50).max()) == pytest.approx(WEBER)
 
 
 def test_strength_under_a_footprint_is_that_of_plain_sums():
@@ -270,3 +283,73 @@ def test_intervals_count_images_and_not_their_probes_where_those_are_alike():
     assert alike == pytest.approx(interval([(1, 1), (0, 1)] * 25), abs=0.01)
     # Wilson: with no miss in 20 the rate may be as low as 0.84.
     assert interval([(5, 5)] * 20) == pytest.approx((0.839, 1), abs=0.001)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A tiny run, evaluated with probes."""
+    root = tmp_path_factory.mktemp("probes")
+    for index, name in enumerate(("trainA", "trainB", "testA", "testB")):
+        make_folder(root / name, 4, seed=index)
+    train(root, out=root / "run", preset="paper", quiet=True, **{**TINY, "steps": 1})
+    arguments = ["evaluate", str(root / "run"), "--probe", "--probe-images", "2", "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as shown:
+        patch.setenv("COLUMNS", "80")
+        main(arguments)
+    return root, shown.getvalue()
+
+
+def test_evaluating_with_probes_adds_rates_to_the_scores(evaluated):
+    root, _ = evaluated
+    for result in read_scores(root / "run").directions.values():
+        assert {rate.kind for rate in result.probes} >= {"lesion", "line", "brightness"}
+        assert all(rate.num_images <= 2 for rate in result.probes)
+        lesions = [rate for rate in result.probes if (rate.kind, rate.size) == ("lesion", 1 / 16)]
+        assert [rate.contrast for rate in lesions][:5] == list(CONTRASTS)
+
+
+def test_rates_are_those_of_the_translator_itself(evaluated):
+    root, _ = evaluated
+    translator = Translator.load(root / "run", device="cpu")
+    paths = [root / "testA" / name for name in ("0.png", "2.png")]  # at equal distances in the list of files
+    images = [translator.probe(path, places=1, number=number).responses for number, path in enumerate(paths)]
+    for own, scored in zip(summarise(images), read_scores(root / "run").directions["a2b"].probes, strict=True):
+        # Batches of another size round otherwise.
+        assert own.model_dump() == pytest.approx(scored.model_dump(), rel=1e-3, abs=1e-3)
+
+
+def test_the_page_and_the_terminal_show_what_is_kept(evaluated):
+    root, shown = evaluated
+    page = (root / "run" / "report.html").read_text()
+    assert "Lost, moved, invented" in page
+    assert "Kept: round lesion, A to B" in page
+    assert "A to B: known changes of the input" in shown
+    assert "shift of brightness" in shown
+    tables = [line for line in shown.splitlines() if not line.startswith(("Step", "Page"))]
+    assert max(map(len, tables)) <= 80
+
+
+def test_pictures_of_probes_are_shown_apart_from_usual_images(evaluated):
+    root, _ = evaluated
+    showcase = read_showcase(root / "run")
+    probes = showcase.of("a2b", "probe")
+    assert probes
+    for example in probes:
+        assert set(example.pictures) == {"input", "probed", "output", "probed_output", "change"}
+        assert "contrast" in example.note
+    assert not any(example.kind == "probe" for example in showcase.of("a2b"))
+
+
+def test_scores_without_probes_have_none(evaluated, tmp_path):
+    root, _ = evaluated
+    scores = evaluate(root / "run", direction="a2b", out=tmp_path / "out", quiet=True, device="cpu")
+    assert scores.directions["a2b"].probes == ()
+    assert "invented" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_number_of_images_without_probes_is_refused(evaluated):
+    root, _ = evaluated
+    with pytest.raises(InputError, match="probe_images is 3 without probe; pass --probe as well"):
+        evaluate(root / "run", probe_images=3)
+    with pytest.raises(InputError, match="probe_images is 0; expected at least 1"):
+        evaluate(root / "run", probe=True, probe_images=0)

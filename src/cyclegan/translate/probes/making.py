@@ -139,9 +139,12 @@ def visible_contrast(image: Tensor, valid: Tensor | None, diameter: float, num_p
 
 
 def local_spread(image: Tensor, valid: Tensor | None, diameter: float) -> Tensor:
-    """(H, W): standard deviation in a square of three diameters around each pixel, root mean square over channels."""
-    weights = torch.ones(image.shape[-2:]) if valid is None else valid.float()
-    image = (image - image.mean((-2, -1), keepdim=True)) * weights
+    """(H, W): standard deviation in a square of three diameters around each pixel, root mean square over channels.
+
+    A plane is taken out of each square first: a slow change of the background hides nothing.
+    """
+    height, width = image.shape[-2:]
+    weights = torch.ones(1, height, width) if valid is None else valid[None].float()
     reach = max(1, round(1.5 * diameter))
     side = 2 * reach + 1
 
@@ -150,9 +153,21 @@ def local_spread(image: Tensor, valid: Tensor | None, diameter: float) -> Tensor
             values = functional.avg_pool2d(values, kernel, stride=1, padding=padding)
         return values
 
-    share = pooled(weights[None]).clamp_min(1e-6)
-    variance = pooled(image.square()) / share - (pooled(image) / share).square()
-    return variance.clamp_min(0).mean(0).sqrt()
+    weights = weights.double()  # sums of squares of positions need the digits
+    share = pooled(weights).clamp_min(1e-9)
+
+    def mean(values: Tensor) -> Tensor:
+        return pooled(weights * values) / share
+
+    image = image.double() - image.double().mean((-2, -1), keepdim=True)
+    average = mean(image)
+    variance = mean(image.square()) - average.square()
+    rows, columns = (torch.arange(size, dtype=torch.float64) for size in (height, width))
+    for position in (rows[:, None].expand(1, height, width), columns.expand(1, height, width)):
+        place = mean(position)
+        slope = mean(position * image) - place * average
+        variance = variance - slope.square() / (mean(position.square()) - place.square()).clamp_min(1e-3)
+    return variance.clamp_min(0).mean(0).sqrt().float()
 
 
 def highest(values: Tensor, reach: int) -> Tensor:

@@ -134,8 +134,21 @@ def visible_contrast(image: Tensor, valid: Tensor | None, diameter: float, num_p
     image: (C, H, W) in [-1, 1]. The noise is the standard deviation in a square of three diameters. Shares of the value
     range; some are above 1.
     """
-    noise = local_spread(image, valid, diameter) / 2
-    return torch.clamp(ROSE * noise / num_pixels**0.5, min=WEBER)
+    return seen_from(local_spread(image, valid, diameter), num_pixels)
+
+
+def seen_from(spread: Tensor, num_pixels: int) -> Tensor:
+    """`visible_contrast` from the result of `local_spread`."""
+    return torch.clamp(ROSE * spread / 2 / num_pixels**0.5, min=WEBER)
+
+
+def _threshold(image: Tensor, valid: Tensor | None, diameter: float, num_pixels: int, row: int, column: int) -> float:
+    """`visible_contrast` at one place."""
+    reach = max(1, round(1.5 * diameter))
+    top, left = max(0, row - reach), max(0, column - reach)
+    around = slice(top, row + reach + 1), slice(left, column + reach + 1)
+    found = visible_contrast(image[:, *around], None if valid is None else valid[around], diameter, num_pixels)
+    return float(found[row - top, column - left])
 
 
 def local_spread(image: Tensor, valid: Tensor | None, diameter: float) -> Tensor:
@@ -144,20 +157,13 @@ def local_spread(image: Tensor, valid: Tensor | None, diameter: float) -> Tensor
     A plane is taken out of each square first: a slow change of the background hides nothing.
     """
     height, width = image.shape[-2:]
-    weights = torch.ones(1, height, width) if valid is None else valid[None].float()
-    reach = max(1, round(1.5 * diameter))
-    side = 2 * reach + 1
-
-    def pooled(values: Tensor) -> Tensor:
-        for kernel, padding in (((side, 1), (reach, 0)), ((1, side), (0, reach))):  # one axis, then the other
-            values = functional.avg_pool2d(values, kernel, stride=1, padding=padding)
-        return values
-
+    weights = torch.ones(1, height, width) if valid is None else valid[None]
     weights = weights.double()  # sums of squares of positions need the digits
-    share = pooled(weights).clamp_min(1e-9)
+    reach = max(1, round(1.5 * diameter))
+    share = _box_sum(weights, reach).clamp_min(1)
 
     def mean(values: Tensor) -> Tensor:
-        return pooled(weights * values) / share
+        return _box_sum(weights * values, reach) / share
 
     image = image.double() - image.double().mean((-2, -1), keepdim=True)
     average = mean(image)
@@ -168,6 +174,16 @@ def local_spread(image: Tensor, valid: Tensor | None, diameter: float) -> Tensor
         slope = mean(position * image) - place * average
         variance = variance - slope.square() / (mean(position.square()) - place.square()).clamp_min(1e-3)
     return variance.clamp_min(0).mean(0).sqrt().float()
+
+
+def _box_sum(values: Tensor, reach: int) -> Tensor:
+    """(N, H, W): the sum over a square of `reach` pixels to each side, as far as it is inside."""
+    for dim, padding in ((-2, (0, 0, 1, 0)), (-1, (1, 0))):
+        place, size = torch.arange(values.shape[dim]), values.shape[dim]
+        sums = functional.pad(values, padding).cumsum(dim)
+        first, last = (place - reach).clamp_min(0), (place + reach + 1).clamp_max(size)
+        values = sums.index_select(dim, last) - sums.index_select(dim, first)
+    return values
 
 
 def highest(values: Tensor, reach: int) -> Tensor:
@@ -215,7 +231,7 @@ def _drawn(
     for (row, column), angle, sign in zip(centres, angles, signs, strict=False):
         weights = capsule(radius, half_length, angle)
         inside = footprint(weights)
-        threshold = float(visible_contrast(image, valid, diameter, int(inside.sum()))[row, column])
+        threshold = _threshold(image, valid, diameter, int(inside.sum()), row, column)
         place = _place(row, column, reach)
         for contrast in contrasts:
             patch, realised = _shifted(image[place], weights, inside, contrast, int(sign), alpha)
@@ -269,7 +285,7 @@ def _missing(
             changed = image.clone()
             changed[_place(row, column, reach)] = patch
             # What is around the structure is the image without it.
-            threshold = float(visible_contrast(changed, valid, diameter, int(inside.sum()))[row, column])
+            threshold = _threshold(changed, valid, diameter, int(inside.sum()), row, column)
             yield Probe(
                 "missing",
                 size,
@@ -347,9 +363,9 @@ def _centres(
     if valid is not None:
         free &= highest((~valid).float()[None], reach)[0] == 0
     lively = free & (local_spread(image, valid, diameter) / 2 > _FLAT)
-    candidates = (lively if lively.any() else free).nonzero().tolist()
-    chosen = rng.permutation(len(candidates))[:count]
-    return [(candidates[index][0], candidates[index][1]) for index in chosen]
+    candidates = (lively if lively.any() else free).nonzero()
+    chosen = torch.from_numpy(rng.permutation(len(candidates))[:count])
+    return [(int(row), int(column)) for row, column in candidates[chosen]]
 
 
 def _place(row: int, column: int, reach: int) -> tuple[slice, slice, slice]:

@@ -26,7 +26,7 @@ from cyclegan.translate.probes.making import (
     highest,
     local_spread,
     make_probes,
-    visible_contrast,
+    seen_from,
 )
 
 Translate: TypeAlias = Callable[[Tensor], Tensor]
@@ -102,6 +102,16 @@ class Unchanged:
     valid: Tensor | None
     noise: Tensor
     _levels: dict[object, tuple[float, float]] = field(default_factory=dict)
+    _spreads: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def spreads(self, diameter: float) -> tuple[Tensor, Tensor]:
+        """`local_spread` of the image and of its translation."""
+        if diameter not in self._spreads:
+            image, translation = (
+                local_spread(picture, self.valid, diameter) for picture in (self.image, self.translation)
+            )
+            self._spreads[diameter] = image, translation
+        return self._spreads[diameter]
 
     def noise_levels(self, shape: Tensor, tolerance: float) -> tuple[float, float]:
         """What noise does to a footprint of this shape: the level that FALSE_ALARMS of all places exceed, the most."""
@@ -185,13 +195,15 @@ _Measured: TypeAlias = tuple[Literal["kept", "moved", "lost"], bool, float, floa
 def _local_response(unchanged: Unchanged, probe: Probe, translation: Tensor, energy: Tensor) -> _Measured:
     """Response to a change of one place."""
     # What is around a structure is the picture without it, as in the input.
-    ground = translation if probe.kind == "missing" else unchanged.translation
+    if probe.kind == "missing":
+        spread = local_spread(translation, unchanged.valid, probe.diameter)
+    else:
+        _, spread = unchanged.spreads(probe.diameter)
     shape = footprint(capsule(probe.radius, probe.half_length, probe.angle))
     tolerance = max(1.0, probe.diameter / 2)
     near = max(_NEAR, 1.5 * probe.diameter)
     usual, _most = unchanged.noise_levels(shape, near)
-    visible = visible_contrast(ground, unchanged.valid, probe.diameter, int(shape.sum()))
-    thresholds = visible.clamp_min(usual)
+    thresholds = seen_from(spread, int(shape.sum())).clamp_min(usual)
     strengths = slide(energy, shape, unchanged.valid)
 
     # By how far the footprint is moved from its place.
@@ -207,8 +219,7 @@ def _local_response(unchanged: Unchanged, probe: Probe, translation: Tensor, ene
     distances = probe.distances()
     disc = footprint(capsule(probe.diameter / 2))
     _usual, most = unchanged.noise_levels(disc, 0.0)
-    if disc.sum() != shape.sum():
-        visible = visible_contrast(ground, unchanged.valid, probe.diameter, int(disc.sum()))
+    visible = seen_from(spread, int(disc.sum()))
     far = torch.where(distances > near, energy, 0.0)
     invented = bool((slide(far, disc, unchanged.valid) > visible.clamp_min(most)).any())
 
@@ -241,7 +252,8 @@ def _whole_response(unchanged: Unchanged, probe: Probe, translation: Tensor, ene
         rest[channel][valid] = y - y.mean() - slope * (x - x.mean())
     diameter = SIZES[1] * probe.diameter
     disc = footprint(capsule(diameter / 2))
-    visible = visible_contrast(unchanged.translation, unchanged.valid, diameter, int(disc.sum()))
+    _, spread = unchanged.spreads(diameter)
+    visible = seen_from(spread, int(disc.sum()))
     _, most = unchanged.noise_levels(disc, 0.0)
     strengths = slide(rest.square().mean(0), disc, unchanged.valid)
     invented = bool((strengths > visible.clamp_min(most)).any())
@@ -256,10 +268,7 @@ def _remaining(unchanged: Unchanged, probe: Probe, response: float) -> float | N
             for picture in (unchanged.image, unchanged.translation)
         )
     else:
-        source, target = (
-            float(local_spread(picture, unchanged.valid, probe.diameter).mean())
-            for picture in (unchanged.image, unchanged.translation)
-        )
+        source, target = (float(spread.mean()) for spread in unchanged.spreads(probe.diameter))
     worth = abs(probe.contrast) * target / source if source > 0 else 0.0
     return response / worth if worth > 0 else None
 

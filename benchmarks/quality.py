@@ -21,13 +21,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from machine import describe_machine
-from recipes import preset_of, resolve
+from recipes import CHECKOUTS, PEERS, preset_of, resolve
 from tables import BASELINES, markdown
 from tasks import TASKS
 
@@ -72,6 +73,8 @@ class Run(Config):
     split: str
     settings: dict[str, Any]
     beyond_paper: dict[str, Any] | None = None
+    # Of a method of benchmarks/peers.py, the commit of its checkout.
+    code: str | None = None
     device: str
     steps: int
     step_seconds: float | None
@@ -90,16 +93,21 @@ def train_and_score(job: dict[str, Any]) -> None:
     import cyclegan
 
     data, out = Path(job["data"]), Path(job["out"])
-    settings = {**BARE, **job["settings"], "steps": job["steps"]}
-    cyclegan.train(
-        data / "trainA",
-        data / "trainB",
-        preset=preset_of(job["recipe"]),
-        out=out,
-        seed=job["seed"],
-        device=job["device"],
-        **settings,
-    )
+    if job["checkout"] is not None:
+        import peer_code
+
+        peer_code.train(job)
+    else:
+        settings = {**BARE, **job["settings"], "steps": job["steps"]}
+        cyclegan.train(
+            data / "trainA",
+            data / "trainB",
+            preset=preset_of(job["recipe"]),
+            out=out,
+            seed=job["seed"],
+            device=job["device"],
+            **settings,
+        )
     split = job["split"]
     cyclegan.evaluate(out, a=data / f"{split}A", b=data / f"{split}B", paired=True, device=job["device"])
     kept = {name: job[name] for name in Run.model_fields if name in job}
@@ -112,35 +120,46 @@ def time_steps(job: dict[str, Any]) -> list[float]:
 
     A machine that becomes slower then does so for both.
     """
+    steps = []
+    for recipe, settings in job["recipes"]:
+        if checkout := job["checkouts"].get(recipe):
+            import peer_code
+
+            steps.append(peer_code.timed_step(recipe, settings, job["device"], Path(checkout)))
+        else:
+            steps.append(timed_step(recipe, settings, job["device"]))
+        for _ in range(WARM_UP):
+            steps[-1]()
+    seconds: list[list[float]] = [[] for _ in steps]
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < job["timed_seconds"]:
+        for step, taken in zip(steps, seconds, strict=True):
+            started = time.perf_counter()
+            # R1 is computed every 16th step, so each round is a multiple of that.
+            for _ in range(16):
+                loss = step()
+            loss.item()  # waits for the GPU
+            taken.append((time.perf_counter() - started) / 16)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def timed_step(recipe: str, settings: dict[str, Any], device: str) -> Callable[[], Any]:
+    """A training step of a recipe on random images, which returns one of its losses."""
     import torch
 
     from cyclegan.step import TrainState
     from cyclegan.step.cuda_graphs import make_step
     from cyclegan.step.precision import resolve_precision
 
-    device = torch.device(job["device"])
-    rounds = []
-    for recipe, settings in job["recipes"]:
-        config = make_config({**settings, "steps": 10**6}, preset=preset_of(recipe))
-        config = config.replace(precision=resolve_precision(config, device).precision)
-        state = TrainState.create(config, device)
-        size = config.data.crop_size
-        shapes = [(config.batch_size, c, size, size) for c in (config.model.channels_a, config.model.channels_b)]
-        images = [torch.rand(shape, device=device) * 2 - 1 for shape in shapes]
-        rounds.append((make_step(state), state, *images))
-        for _ in range(WARM_UP):
-            rounds[-1][0](state, *images)
-    seconds: list[list[float]] = [[] for _ in rounds]
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < job["timed_seconds"]:
-        for (step, *given), taken in zip(rounds, seconds, strict=True):
-            started = time.perf_counter()
-            # R1 is computed every 16th step, so each round is a multiple of that.
-            for _ in range(16):
-                losses = step(*given)
-            float(losses["cycle_a"])  # waits for the GPU
-            taken.append((time.perf_counter() - started) / 16)
-    return [statistics.median(taken) for taken in seconds]
+    place = torch.device(device)
+    config = make_config({**settings, "steps": 10**6}, preset=preset_of(recipe))
+    config = config.replace(precision=resolve_precision(config, place).precision)
+    state = TrainState.create(config, place)
+    size = config.data.crop_size
+    shapes = [(config.batch_size, c, size, size) for c in (config.model.channels_a, config.model.channels_b)]
+    images = [torch.rand(shape, device=place) * 2 - 1 for shape in shapes]
+    step = make_step(state)
+    return lambda: step(state, *images)["cycle_a"]
 
 
 # ---- all runs
@@ -201,7 +220,7 @@ def time_recipes(
     for recipe in settings:
         if recipe not in known:
             job = {"recipes": [(name, candidates[name]) for name in dict.fromkeys((first, recipe))]}
-            job |= {"device": options.device, "timed_seconds": options.timed_seconds}
+            job |= {"device": options.device, "timed_seconds": options.timed_seconds, "checkouts": options.checkouts}
             processes = [start_job("--time", job, options.jobs, stdout=subprocess.PIPE) for _ in range(options.jobs)]
             printed = [process.communicate()[0] for process in processes]
             if any(process.returncode for process in processes):
@@ -257,10 +276,21 @@ def to_json(runs: list[tuple[Run, Scores]]) -> list[dict[str, Any]]:
     return results
 
 
-def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class Page:
+    """A page of results, NAME.md, made of the runs of each label in NAME/LABEL.json."""
+
+    name: str
+    markdown: Callable[[dict[str, list[dict[str, Any]]]], str]
+
+
+QUALITY = Page("quality", markdown)
+
+
+def read_results(folder: Path, page: Page = QUALITY) -> dict[str, list[dict[str, Any]]]:
     """Read the runs of each label, by the name of the label."""
     labels = {}
-    for file in sorted((folder / "quality").glob("*.json")):
+    for file in sorted((folder / page.name).glob("*.json")):
         held = json.loads(file.read_text())
         for run in held["runs"]:
             run |= {name: held["shared"][name][run[name]] for name in SHARED}
@@ -274,16 +304,16 @@ def merge(*several: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [found[key] for key in sorted(found, key=lambda key: (list(TASKS).index(key[0]), *key[1:]))]
 
 
-def write_results(folder: Path, label: str, finished: list[tuple[Run, Scores]]) -> None:
-    """Add runs to those of a label in quality/LABEL.json, and write quality.md from all labels."""
-    labels = read_results(folder)
+def write_results(folder: Path, label: str, finished: list[tuple[Run, Scores]], page: Page = QUALITY) -> None:
+    """Add runs to those of a label, and write the page from all labels."""
+    labels = read_results(folder, page)
     labels[label] = merge(labels.get(label, []), to_json(finished))
-    write_label(folder, label, labels[label])
-    write_bytes(folder / "quality.md", markdown(labels).encode())
+    write_label(folder / page.name / f"{label}.json", labels[label])
+    write_bytes(folder / f"{page.name}.md", page.markdown(labels).encode())
 
 
-def write_label(folder: Path, label: str, runs: list[dict[str, Any]]) -> None:
-    """Write quality/LABEL.json, with a line for each run."""
+def write_label(file: Path, runs: list[dict[str, Any]]) -> None:
+    """Write the runs of a label, with a line for each run."""
     shared: dict[str, list[Any]] = {name: [] for name in SHARED}
     lines = []
     for run in runs:
@@ -295,19 +325,38 @@ def write_label(folder: Path, label: str, runs: list[dict[str, Any]]) -> None:
         lines.append(json.dumps({**run, **numbers}))
     rows = ",\n".join(lines)
     text = f'{{"shared": {json.dumps(shared, indent=1)},\n"runs": [\n{rows}\n]}}\n'
-    write_bytes(folder / "quality" / f"{label}.json", text.encode())
+    write_bytes(file, text.encode())
 
 
 # ---- the command
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--time", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        train_and_score(json.loads(options.job))
+    elif options.time:
+        print(json.dumps(time_steps(json.loads(options.time))))
+    else:
+        run(parser, options, QUALITY)
+
+
+def make_parser(
+    doc: str | None, label: str = "recipes", recipes: Sequence[str] = ("paper",)
+) -> argparse.ArgumentParser:
+    """The options of this command, which benchmarks/peers.py has, too. label, recipes: their defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="minutes of training of each run, as steps that take so long")
     length.add_argument("--steps", type=int, help="or its steps")
     parser.add_argument(
-        "--recipes", nargs="+", default=["paper"], help="presets, +ingredient, -ingredient (default: paper)"
+        "--recipes",
+        nargs="+",
+        default=list(recipes),
+        help=f"presets, +ingredient, -ingredient (default: {' '.join(recipes)})",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS), help="default: all")
@@ -328,18 +377,16 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps (default: cpu)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
-    parser.add_argument("--label", default="recipes", help="name of these runs in the results (default: recipes)")
+    parser.add_argument("--label", default=label, help=f"name of these runs in the results (default: {label})")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="data and runs (default: benchmarks/work)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="default: benchmarks/results")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    parser.add_argument("--time", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.job:
-        train_and_score(json.loads(options.job))
-        return
-    if options.time:
-        print(json.dumps(time_steps(json.loads(options.time))))
-        return
+    # Folders and commits of the methods of benchmarks/peers.py, by name.
+    parser.set_defaults(checkouts={}, code={})
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace, page: Page) -> None:
+    """Check the options and do the benchmark, or end with a message."""
     if options.minutes is None and options.steps is None:
         parser.error("give --minutes or --steps")
     if options.jobs < 1:
@@ -347,7 +394,7 @@ def main() -> None:
     # Make a kill run the clean-up of work_through, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        benchmark(options)
+        benchmark(options, page)
     except InputError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
@@ -373,10 +420,20 @@ def check_same_kind(done: list[dict[str, Any]], common: dict[str, Any], options:
             raise InputError(
                 f"{options.label} has runs of {recipe} from when it was {run['beyond_paper']}; choose another --label."
             )
+        if recipe in options.code and run["code"] != options.code[recipe]:
+            raise InputError(
+                f"{options.label} has runs of {recipe} of the code {run['code']}, not {options.code[recipe]}; "
+                "choose another --label."
+            )
 
 
-def beyond_paper(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings in which a recipe differs from `paper`, except for the name of its preset and the precision."""
+def beyond_paper(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The settings in which a recipe differs from `paper`, except for the name of its preset and the precision.
+
+    None for other methods.
+    """
+    if recipe in PEERS:
+        return None
     paper = flat_values(make_config(preset="paper"))
     values = flat_values(make_config(settings, preset=preset_of(recipe)))
     return {
@@ -384,17 +441,24 @@ def beyond_paper(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def benchmark(options: argparse.Namespace) -> None:
+def benchmark(options: argparse.Namespace, page: Page) -> None:
     """Make the data, do the missing runs, and write the results after each of them."""
     label, work = options.label, options.work.resolve()
     if not re.fullmatch(r"[\w.-]+", label):
         raise InputError(f"The label {label!r} names a folder; use letters, digits, dots, dashes and underscores.")
     common = {**SMALL, **read_settings(options.set)}
+    for recipe in options.recipes:
+        if recipe in PEERS and recipe not in options.checkouts:
+            name = PEERS[recipe].checkout
+            raise InputError(
+                f"{recipe} is trained by the code of its authors; give benchmarks/peers.py a checkout of "
+                f"{CHECKOUTS[name]}, as {name}=DIR."
+            )
     settings = {recipe: resolve(recipe, common) for recipe in dict.fromkeys(options.recipes)}
     # The images have the training size already, so nothing is resized twice.
     size = make_config(common).data.resolved_load_size
     folder = work / label
-    done = merge(read_results(options.results).get(label, []), to_json(collect(folder)))
+    done = merge(read_results(options.results, page).get(label, []), to_json(collect(folder)))
     check_same_kind(done, common, options)
     seconds: dict[str, float] = {}
     if options.minutes is not None:
@@ -419,6 +483,8 @@ def benchmark(options: argparse.Namespace) -> None:
                     "split": options.split,
                     "settings": settings[recipe],
                     "beyond_paper": beyond_paper(recipe, settings[recipe]),
+                    "checkout": options.checkouts.get(recipe),
+                    "code": options.code.get(recipe),
                     "device": options.device,
                     "steps": options.steps or max(1, round(60 * options.minutes / seconds[recipe])),
                     "step_seconds": seconds.get(recipe),
@@ -439,7 +505,7 @@ def benchmark(options: argparse.Namespace) -> None:
 
     print(f"{len(done)} runs are complete, {len(jobs)} to do, logs in {folder}", file=sys.stderr)
     if done:
-        write_results(options.results, label, collect(folder))
+        write_results(options.results, label, collect(folder), page)
 
     num_failed = 0
     with closing(work_through(jobs, options.jobs)) as ended:
@@ -447,12 +513,12 @@ def benchmark(options: argparse.Namespace) -> None:
             name = f"{job['recipe']} on {job['task']}, seed {job['seed']}"
             print(f"{name}: {'done' if good else 'failed'}", file=sys.stderr)
             if good:
-                write_results(options.results, label, collect(folder))
+                write_results(options.results, label, collect(folder), page)
             else:
                 num_failed += 1
                 lines = Path(job["log"]).read_text().splitlines() or ["it said nothing"]
                 print(f"  {lines[-1]}\n  all of it: {job['log']}", file=sys.stderr)
-    print(options.results / "quality.md")
+    print(options.results / f"{page.name}.md")
     if num_failed:
         raise SystemExit(1)
 
@@ -461,11 +527,11 @@ def command_line() -> str:
     """The command of this process without its paths, which belong to this machine."""
     given = sys.argv[1:]
     kept = [
-        argument
+        re.sub(rf"^({'|'.join(CHECKOUTS)})=.*", r"\1=DIR", argument)
         for before, argument in zip(["", *given], given, strict=False)
         if not {before, argument} & {"--work", "--results"} and not argument.startswith(("--work=", "--results="))
     ]
-    return shlex.join(["python", "benchmarks/quality.py", *kept])
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *kept])
 
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:

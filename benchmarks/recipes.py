@@ -1,6 +1,10 @@
-"""Training recipes by name: a preset with ingredients added or removed, such as `paper+contrastive`. Not a command."""
+"""Training recipes by name: a preset with ingredients added or removed, such as `paper+contrastive`. Not a command.
+
+Methods of others, which benchmarks/peers.py trains by their authors' code, have names, too.
+"""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from cyclegan.config import PRESETS, flat_values, make_config
@@ -32,6 +36,31 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 INSTANCE_NORM = {"discriminator_norm": "instance"}
 
 
+@dataclass(frozen=True)
+class Peer:
+    """A method. checkout: the name of the one it is in. arguments: of the train.py there.
+
+    both_ways: one model learns both directions; else two models learn one each, side by side. A step is one of each
+    model. each: the time is that of one direction, so that two models get twice the time of the other methods.
+    """
+
+    checkout: str
+    arguments: tuple[str, ...]
+    both_ways: bool = False
+    each: bool = False
+
+
+CHECKOUTS = {"cut": "taesungp/contrastive-unpaired-translation", "dclgan": "JunlinHan/DCLGAN"}
+PEERS = {
+    "cut": Peer("cut", ("--model", "cut", "--CUT_mode", "CUT")),
+    "cut_each": Peer("cut", ("--model", "cut", "--CUT_mode", "CUT"), each=True),
+    "fastcut": Peer("cut", ("--model", "cut", "--CUT_mode", "FastCUT")),
+    "fastcut_each": Peer("cut", ("--model", "cut", "--CUT_mode", "FastCUT"), each=True),
+    "dclgan": Peer("dclgan", ("--model", "dcl"), both_ways=True),
+    "simdcl": Peer("dclgan", ("--model", "simdcl"), both_ways=True),
+}
+
+
 def preset_of(recipe: str) -> str:
     """The preset of a recipe, the first part of its name."""
     return re.split(r"[+-]", recipe)[0]
@@ -40,10 +69,12 @@ def preset_of(recipe: str) -> str:
 def resolve(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings in which a recipe differs from its preset. Its ingredients override `settings`.
 
-    Removing an ingredient resets its settings to those of `paper`.
+    Removing an ingredient resets its settings to those of `paper`. Methods of others have `settings` alone.
     Raises InputError for an unknown preset or ingredient, for an ingredient to remove from a preset that does not
     have all of it, or for settings that do not go together.
     """
+    if recipe in PEERS:
+        return settings
     preset, *changes = re.split(r"(?=[+-])", recipe)
     if preset not in PRESETS:
         raise InputError(f"{recipe!r} begins with no preset; choose one of: {', '.join(PRESETS)}.")

@@ -232,6 +232,8 @@ def test_commands_are_understood(block, monkeypatch):
             assert set(words[1:]) <= set(targets)
         elif words[:1] == ["python"] and words[1].startswith("benchmarks/"):
             script = (ROOT / words[1]).read_text(encoding="utf-8")
+            siblings = [ROOT / "benchmarks" / f"{name}.py" for name in re.findall(r"^from (\w+) import", script, re.M)]
+            script += "".join(path.read_text(encoding="utf-8") for path in siblings if path.is_file())
             assert all(f'"{word}"' in script for word in words if word.startswith("--"))
         elif words[:2] == ["pip", "install"]:
             extras = re.findall(r"\[([\w,]+)\]", " ".join(words))

@@ -474,7 +474,7 @@ def test_a_recipe_that_is_added_later_is_timed_against_one_that_is_known(quality
 
     monkeypatch.setattr(quality, "start_job", start_job)
     done = quality.to_json(quality.collect(tmp_path))
-    options = SimpleNamespace(device="cpu", timed_seconds=1.0, jobs=2)
+    options = SimpleNamespace(device="cpu", timed_seconds=1.0, jobs=2, checkouts={})
     seconds = quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "timings.json", done)
     assert asked == [["paper", "modern"]] * 2
     assert seconds["modern"] == 0.5

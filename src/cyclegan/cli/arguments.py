@@ -12,6 +12,7 @@ from cyclegan.system.arguments import expand_home
 DIRECTIONS = ("a2b", "b2a")
 WEIGHTS = ("final", "average")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+SELF_ENSEMBLES = ("none", "mirror", "mirror-and-shift", "turns")
 
 _METAVARS = {int: "N", float: "N", str: "TEXT", Path: "DIR"}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cyclegan.cli.arguments import (
     DIRECTIONS,
     RAY,
+    SELF_ENSEMBLES,
     WEIGHTS,
     add_argument,
     add_device,
@@ -46,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     side_help = "Bring the shorter side of all images to this many pixels first (default: their own size)."
     add("--short-side", int, side_help, metavar="PIXELS")
     add("--weights", WEIGHTS, "Weights to use (default: those that the run was configured for).")
+    ensemble_help = "Average the translations of views of each image, as in `cyclegan translate`"
+    add("--self-ensemble", SELF_ENSEMBLES, ensemble_help, "none")
     features_help = "Feature network of KID (default: the one that is installed with the package)."
     add("--features", str, features_help, metavar="NAME")
     add("--inception", str, "Compute standard FID and KID as well, by torch-fidelity or clean-fid.", metavar="TOOL")

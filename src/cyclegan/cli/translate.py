@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cyclegan.cli.arguments import (
     DIRECTIONS,
     PRECISIONS,
+    SELF_ENSEMBLES,
     WEIGHTS,
     add_argument,
     add_device,
@@ -163,6 +164,11 @@ def _add_arithmetic(group: argparse._ArgumentGroup) -> None:
         "Engine; auto: torch, or where the work takes minutes the fastest that is installed; of an export its own"
     )
     add("--engine", ("auto", "torch", "onnxruntime", "openvino"), engine_help, "auto")
+    ensemble_help = (
+        "Average translations of the image mirrored (2 times the work), mirrored and moved by 2 pixels (4 times), or "
+        "mirrored and turned in all ways (8 times; for images without an up)"
+    )
+    add("--self-ensemble", SELF_ENSEMBLES, ensemble_help, "none")
     precision_help = (
         "Arithmetic; auto: bf16 where the processor has it, the result is 8-bit and within 40 dB of fp32; else fp32"
     )

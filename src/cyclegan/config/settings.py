@@ -13,6 +13,9 @@ from cyclegan.system.arguments import expand_home
 
 Direction = Literal["a2b", "b2a"]
 
+# Views of an image whose translations are averaged, see `cyclegan.translate.self_ensemble`.
+SelfEnsemble = Literal["none", "mirror", "mirror-and-shift", "turns"]
+
 Preprocess = Literal[
     "resize-and-crop",
     "crop",

@@ -12,7 +12,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cyclegan._version import __version__
-from cyclegan.config import Direction
+from cyclegan.config import Direction, SelfEnsemble
 from cyclegan.errors import InputError
 from cyclegan.evaluation.direction import EvaluationContext, choose_showcase, score_direction
 from cyclegan.evaluation.inception import check_eight_bit, score_inception
@@ -36,6 +36,7 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.system.messages import make_console
 from cyclegan.system.provenance import command_line, now
+from cyclegan.translate.self_ensemble import check_self_ensemble
 from cyclegan.translate.translator import Translator
 
 
@@ -50,6 +51,7 @@ def evaluate(
     out: str | Path | None = None,
     short_side: int | None = None,
     weights: Literal["final", "average"] | None = None,
+    self_ensemble: SelfEnsemble = "none",
     features: str | None = None,
     inception: str | None = None,
     inception_weights: str | Path | None = None,
@@ -69,6 +71,7 @@ def evaluate(
     same name show the same thing (`x_A.png` and `x_B.png` are the same name), and translations are compared with it.
     out: where scores.json, report.html and examples/ go; default: the run directory, or RUN/evaluations/ for one of its
     checkpoints. short_side: bring all images to this, in pixels, first; default: their own size, as in `translate`.
+    self_ensemble: average the translations of views of each image, there and back, as in `Translator.load`.
     features: the network of KID and the Frechet distance, a name of `cyclegan.metrics.features.FEATURE_NETWORKS`.
     inception: torch-fidelity or clean-fid, for standard FID and KID as well; inception_weights: their file for
     torch-fidelity.
@@ -99,6 +102,7 @@ def evaluate(
     check_choice("direction", direction, ("a2b", "b2a", "both"))
     if weights is not None:
         check_choice("weights", weights, ("final", "average"))
+    check_self_ensemble("self_ensemble", self_ensemble)
     for name, value, least, most in (
         ("batch_size", batch_size, 1, MAX_NUMBER),
         ("short_side", 8 if short_side is None else short_side, 8, MAX_SIDE),
@@ -123,7 +127,8 @@ def evaluate(
     known = read_info(model).directions  # an imported model may have one direction only
     asked = known if direction == "both" else (direction,)
     translators = {
-        each: Translator.load(model, direction=each, device=device, weights=weights) for each in {*known, *asked}
+        each: Translator.load(model, direction=each, device=device, weights=weights, self_ensemble=self_ensemble)
+        for each in {*known, *asked}
     }
     first = translators[asked[0]]
 
@@ -193,6 +198,7 @@ def evaluate(
         features=network.info,
         paired=paired,
         short_side=short_side,
+        self_ensemble=self_ensemble,
         noise_sigma=NOISE_SIGMA,
         seed=seed,
         num_bootstrap=num_bootstrap,

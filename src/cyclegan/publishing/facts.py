@@ -143,6 +143,8 @@ def _scores_of(place: Path, info: ModelInfo) -> tuple[Scores | None, str]:
         return None, f"It was scored at step {scores.step:,}; this is step {info.step:,}."
     if scores.weights != info.translate_with:
         return None, f"It was scored with its {scores.weights} weights; these are the {info.translate_with} ones."
+    if scores.self_ensemble != "none":
+        return None, f"It was scored with --self-ensemble {scores.self_ensemble}; score it without."
     return scores, ""
 
 

@@ -135,6 +135,7 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
         "way to the features": [f"{of.layer}; {of.input_pixels} pixels, {of.resize}; {of.channels}" for of in features],
         "size for translation": [f"short side {of.short_side}" if of.short_side else "as it is" for of in scores],
         "noise on the translation": [f"{of.noise_sigma:g}" for of in scores],
+        "self-ensemble": [str(of.self_ensemble) for of in scores],
         "comparison with the truth": ["yes" if of.paired else "no" for of in scores],
         "tool of the Inception scores": [
             next((found.metrics["fid"].note for found in of.directions.values() if "fid" in found.metrics), "none")

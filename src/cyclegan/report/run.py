@@ -355,6 +355,7 @@ def _how(run: _Run) -> Iterator[Section]:
             ["features", f"{features.label}, {features.layer}, {features.dimensions} numbers"],
             ["size for the features", f"{features.input_pixels} pixels, {features.resize}"],
             ["size for translation", f"short side {scores.short_side} pixels" if scores.short_side else "as it is"],
+            *([["self-ensemble", scores.self_ensemble]] if scores.self_ensemble != "none" else []),
             ["noise on the translation", f"standard deviation {scores.noise_sigma:g} in [-1, 1]"],
             ["intervals", f"95 %, {scores.num_bootstrap:,} resamplings of the images, seed {scores.seed}"],
             ["when, with", f"{_plain(scores.created)}, {versions}"],

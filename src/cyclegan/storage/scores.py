@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cyclegan.config import MAX_COUNT, MAX_SIDE, Config, Direction
+from cyclegan.config import MAX_COUNT, MAX_SIDE, Config, Direction, SelfEnsemble
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.metrics.features import FeatureInfo
 from cyclegan.metrics.table import METRICS, Metric
@@ -155,6 +155,7 @@ class Scores(Config):
     features: FeatureInfo
     paired: bool
     short_side: int | None = Field(ge=1, le=MAX_SIDE)
+    self_ensemble: SelfEnsemble = "none"
     noise_sigma: float
     seed: int
     num_bootstrap: int

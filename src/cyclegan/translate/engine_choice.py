@@ -79,11 +79,11 @@ def choose_engine(
     is the same. on_note: receives a sentence before a trial. cache: the file of earlier trials; default: engines.json
     in the user's cache folder.
     """
-    engine, count = translator.engine, len(plan) // options.num_shards
+    engine, count = translator.engine, len(plan) // options.num_shards * len(translator.views)
     is_left_to_torch = options.stabilise or options.tile_side is not None or translator.target.dtype != "uint8"
     if engine.name != "torch" or engine.original is None or engine.device.type != "cpu" or is_left_to_torch:
         return translator
-    if count < FEWEST_IMAGES:
+    if len(plan) // options.num_shards < FEWEST_IMAGES:
         return translator
     names = [name for name in ENGINES if name != "torch" and _can_compute(name, engine.precision)]
     pixels = _typical_pixels(plan, options) if names else 0.0

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from cyclegan.config import Axis, Direction
+from cyclegan.config import Axis, Direction, SelfEnsemble
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.filetypes.derived_dicom import PatientData
 from cyclegan.images.filetypes.slides import describe_scale
@@ -86,6 +86,7 @@ def translate_folder(
     bounds: Sequence[float] | None = None,
     bounds_crs: str | None = None,
     cog: bool = False,
+    self_ensemble: SelfEnsemble | None = None,
     max_images: int | None = None,
     max_pixels: int | None = None,
     progress: FolderProgress | None = None,
@@ -124,6 +125,8 @@ def translate_folder(
     same by left, bottom, right and top, in the coordinate system `bounds_crs`, such as EPSG:4326; default: that of each
     file. The result has its own place on earth.
     cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
+    self_ensemble: average the translations of views of each image, see `cyclegan.translate.self_ensemble`; default: as
+    the translator does, and for a path none.
     max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
     whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.

@@ -33,17 +33,19 @@ from cyclegan.images.windows import Window, WindowReader, open_part
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
 from cyclegan.translate.results import ResultMaker
+from cyclegan.translate.self_ensemble import View
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, gib, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
     TILE,
     check_tile,
+    mean_plane,
     output_rows,
     picture_of,
     sample,
     sample_size,
 )
-from cyclegan.translate.tiling.planes import Statistics
+from cyclegan.translate.tiling.planes import Plane, Statistics
 from cyclegan.translate.translator import Translator
 
 StatisticsKind = Literal["exact", "crops", "reduced"]
@@ -320,7 +322,16 @@ class TiledTranslation:
         available = available_bytes(self.translator.device)
         held = self._held_bytes(height, width, decoded_bytes)
         try:
-            plan = choose_plan(network, height, width, self.tile, available=available, is_given=is_given, held=held)
+            plan = choose_plan(
+                network,
+                height,
+                width,
+                self.tile,
+                available=available,
+                is_given=is_given,
+                held=held,
+                num_views=len(self.translator.views),
+            )
             if is_given:
                 small = sample_size(height, width, self.statistics)
                 choose_plan(network, *small, self.tile, available=available, is_given=False)
@@ -333,7 +344,7 @@ class TiledTranslation:
         available = available_bytes(self.translator.device)
         if available is None:
             return True
-        needed = tiled_bytes(self.translator.original, height, width, plan)
+        needed = tiled_bytes(self.translator.original, height, width, plan, len(self.translator.views))
         return needed <= available - self._held_bytes(height, width, 0)
 
     def _held_bytes(self, height: int, width: int, decoded_bytes: int) -> int:
@@ -422,7 +433,7 @@ class TiledTranslation:
         parts += [translator.source, translator.target, translator.info.model, translator.device]
         tiled = file_format_of(self.target).regions.writer
         parts += [self.keep_profile, self.background, self.writer is (tiled and tiled.lossy)]
-        parts += [translator.source.model_dump_json(), self.window]
+        parts += [translator.source.model_dump_json(), self.window, translator.self_ensemble]
         for path in file_format_of(self.source).regions.also_reads(self.source):
             parts += [path, path.stat().st_size, path.stat().st_mtime_ns]
         digest.update(os.fsencode("\n".join(str(part) for part in parts)))
@@ -432,34 +443,19 @@ class TiledTranslation:
         return digest.hexdigest()
 
     def rows(self, image: RegionReader, plan: TilingPlan, partial: PartialResult | None = None) -> Iterator[Array]:
-        """The result in rows of tiles. partial: where the state is saved, and whose rows are left out."""
-        translator = self.translator
-        network, model = translator.original, translator.info.model
-        state, first = (TilingState(), 0) if partial is None else (partial.load(translator.device), partial.num_rows)
-        if self.statistics != "exact" and not state.statistics:
-            state.statistics = self._approximate_statistics(image)
-            if partial is not None:
-                partial.save(state)
+        """The result in rows of tiles. partial: where the state is saved, and whose rows are left out.
 
-        passes: dict[str, int] = {}  # name -> number
-        saved_at = time.monotonic()
-
-        def on_share(name: str, share: float) -> None:
-            passes.setdefault(name, len(passes) + 1)
-            self.on_progress(f"statistics, pass {passes[name]} of {tiled.num_passes}", share)
-
-        def save_sometimes(state: TilingState) -> None:
-            nonlocal saved_at
-            if partial is not None and time.monotonic() - saved_at >= self.save_seconds:
-                partial.save(state)
-                saved_at = time.monotonic()
-
-        picture = picture_of(image, translator.source, network, model)
-        tiled = TiledNetwork(network, picture, plan, state=state, on_share=on_share, on_block=save_sometimes)
-        output = tiled.output()
-        if tiled.num_passes:
-            save_sometimes(state)
-        num_rows, begin = -(-image.height // plan.side), 1 - tiled.output_share
+        The state of several views is not saved: it is computed again after a stop.
+        """
+        translator, views = self.translator, self.translator.views
+        first = 0 if partial is None else partial.num_rows
+        own = partial if len(views) == 1 else None
+        outputs = [
+            (view, *self._output(image, plan, view, (number, len(views)), own)) for number, view in enumerate(views)
+        ]
+        output = mean_plane([(view, plane) for view, plane, _ in outputs], image.height, image.width)
+        output_share = outputs[0][2]
+        num_rows, begin = -(-image.height // plan.side), 1 - output_share
         rows = output_rows(
             output,
             image.height,
@@ -471,15 +467,58 @@ class TiledTranslation:
         )
         for index, row in enumerate(rows, first + 1):
             yield row
-            self.on_progress(f"row {index} of {num_rows}", begin + tiled.output_share * index / num_rows)
+            self.on_progress(f"row {index} of {num_rows}", begin + output_share * index / num_rows)
 
-    def _approximate_statistics(self, image: ImageSource) -> Statistics:
-        """The statistics of every instance norm over a smaller picture."""
+    def _output(
+        self,
+        image: RegionReader,
+        plan: TilingPlan,
+        view: View,
+        which: tuple[int, int],
+        partial: PartialResult | None,
+    ) -> tuple[Plane, float]:
+        """The translation of a view, to be read by region, after all passes before it; and its share of the work.
+
+        which: the number of the view from 0 on, and how many there are. partial: where the state is saved.
+        """
+        translator, (number, num_views) = self.translator, which
+        network, model = translator.original, translator.info.model
+        state = TilingState() if partial is None else partial.load(translator.device)
+        if self.statistics != "exact" and not state.statistics:
+            state.statistics = self._approximate_statistics(image, view)
+            if partial is not None:
+                partial.save(state)
+
+        passes: dict[str, int] = {}  # name -> number
+        saved_at = time.monotonic()
+        of_view = f"view {number + 1} of {num_views}, " if num_views > 1 else ""
+
+        def on_share(name: str, share: float) -> None:
+            passes.setdefault(name, len(passes) + 1)
+            done = (share + number * (1 - tiled.output_share)) / num_views
+            self.on_progress(f"statistics, {of_view}pass {passes[name]} of {tiled.num_passes}", done)
+
+        def save_sometimes(state: TilingState) -> None:
+            nonlocal saved_at
+            if partial is not None and time.monotonic() - saved_at >= self.save_seconds:
+                partial.save(state)
+                saved_at = time.monotonic()
+
+        picture = picture_of(image, translator.source, network, model, view)
+        tiled = TiledNetwork(network, picture, plan, state=state, on_share=on_share, on_block=save_sometimes)
+        output = tiled.output()
+        if tiled.num_passes:
+            save_sometimes(state)
+        return output, tiled.output_share
+
+    def _approximate_statistics(self, image: ImageSource, view: View) -> Statistics:
+        """The statistics of every instance norm over a view of a smaller picture."""
         network, source_format = self.translator.original, self.translator.source
         self.on_progress(f"statistics of {'crops' if self.statistics == 'crops' else 'the reduced image'}", 0.0)
         small = ArraySource(sample(image, self.statistics))
         available = available_bytes(self.translator.device)
         plan = choose_plan(network, small.height, small.width, self.tile, available=available, is_given=False)
-        tiled = TiledNetwork(network, picture_of(small, source_format, network, self.translator.info.model), plan)
+        picture = picture_of(small, source_format, network, self.translator.info.model, view)
+        tiled = TiledNetwork(network, picture, plan)
         tiled.output()
         return tiled.state.statistics

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cyclegan.config import AXES, Axis
+from cyclegan.config import AXES, Axis, SelfEnsemble
 from cyclegan.errors import InputError
 from cyclegan.images.filetypes.derived_dicom import PATIENT_DATA, PatientData
 from cyclegan.images.windows import Window
@@ -16,6 +16,7 @@ from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_
 from cyclegan.system.json_files import shown
 from cyclegan.translate.large_files import Compression, StatisticsKind
 from cyclegan.translate.plan import TranslationPlan, sequences
+from cyclegan.translate.self_ensemble import check_self_ensemble
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
 from cyclegan.translate.translator import BatchSize, Translator, check_batch_size
 
@@ -47,6 +48,7 @@ class TranslateOptions:
     bounds: Sequence[float] | None = None
     bounds_crs: str | None = None
     cog: bool = False
+    self_ensemble: SelfEnsemble | None = None
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -64,6 +66,8 @@ class TranslateOptions:
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         check_choice(name_of("compression"), self.compression, ("auto", "lossless", "jpeg"))
         check_choice(name_of("patient_data"), self.patient_data, PATIENT_DATA)
+        if self.self_ensemble is not None:
+            check_self_ensemble(name_of("self_ensemble"), self.self_ensemble)
         if self.axis is not None:
             check_choice(name_of("axis"), self.axis, AXES)
         self._parse_shard(name_of)
@@ -146,6 +150,8 @@ class TranslateOptions:
             changes["mpp"] = None
         if changes:
             translator = translator.with_reading(**changes)
+        if self.self_ensemble is not None:
+            translator = translator.with_self_ensemble(self.self_ensemble)
         if not self.stabilise or needs_stabilising(translator.network):
             return translator, self
         note(

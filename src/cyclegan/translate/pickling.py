@@ -90,10 +90,11 @@ def reduce_translator(translator: "Translator") -> tuple[Any, ...]:
     """What pickle needs to make a translator again. Raises InputError for one that no other process could make."""
     engine, origin = translator.engine, translator.origin
     options: dict[str, Any] = {"engine": engine.name, "precision": engine.precision, "device": str(engine.device)}
+    kept: dict[str, Any] = {"self_ensemble": translator.self_ensemble}
     if origin is not None and count_changes(engine.original) == origin.changes:
         digest = origin.digest()
         if digest is not None:
-            options |= {"direction": translator.direction, "weights": origin.weights}
+            options |= kept | {"direction": translator.direction, "weights": origin.weights}
             return _open_path, (type(translator), translator.name, origin.path, origin.files, digest, options)
     if engine.original is None:
         raise InputError(
@@ -101,7 +102,7 @@ def reduce_translator(translator: "Translator") -> tuple[Any, ...]:
             "another process; load it there."
         )
     network = engine.original if engine.device.type == "cpu" else copy.deepcopy(engine.original).cpu()
-    made = type(translator), translator.name, network, translator.info, translator.direction, options
+    made = type(translator), translator.name, network, translator.info, translator.direction, options, kept
     return _open_weights, made
 
 
@@ -133,8 +134,9 @@ def _open_weights(
     info: ModelInfo,
     direction: Direction,
     options: dict[str, Any],
+    kept: dict[str, Any],
 ) -> "Translator":
     source, target = info.formats(direction)
     eight_bit = target.dtype == "uint8"
     opened = open_engine(network, source.channels, info.model.multiple, eight_bit=eight_bit, **options)
-    return kind(opened, info, direction, name=name)
+    return kind(opened, info, direction, name=name, **kept)

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from cyclegan.config import Direction
+from cyclegan.config import Direction, SelfEnsemble
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import FILE_FORMATS
@@ -41,6 +41,7 @@ from cyclegan.translate.pickling import Origin, reduce_translator
 from cyclegan.translate.probes.making import CONTRASTS, KINDS, SIZES, check_probes
 from cyclegan.translate.probes.rates import ProbeResult
 from cyclegan.translate.probes.response import Probed, probe_image
+from cyclegan.translate.self_ensemble import View, check_self_ensemble, mean_of, views_of
 from cyclegan.translate.stabilise import MEMORY_FRAMES, Stabiliser
 from cyclegan.translate.tiling.pictures import SMALLEST_TILE, translate_array
 
@@ -70,10 +71,12 @@ class Translator:
         device: torch.device | None = None,
         *,
         name: str | None = None,
+        self_ensemble: SelfEnsemble = "none",
     ) -> None:
         """network: a generator, computed by torch in float32 on `device` (default: the CPU), or an engine.
 
-        name: what messages call the model; default: the class of the network, or the engine.
+        name: what messages call the model; default: the class of the network, or the engine. self_ensemble: as in
+        `load`.
         """
         self.name = name or (type(network).__name__ if isinstance(network, nn.Module) else network.name)
         if isinstance(network, nn.Module):
@@ -84,6 +87,12 @@ class Translator:
         self.direction = direction
         self.device = network.device
         self.source, self.target = info.formats(direction)
+        self.self_ensemble = check_self_ensemble("self_ensemble", self_ensemble)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views of an image whose translations are averaged: one without self-ensemble."""
+        return views_of(self.self_ensemble)
 
     @property
     def network(self) -> nn.Module:
@@ -115,6 +124,7 @@ class Translator:
         weights: str | None = None,
         engine: str = "auto",
         precision: str | None = None,
+        self_ensemble: SelfEnsemble = "none",
     ) -> Self:
         """Load a run directory, a checkpoint, a model directory, `hf:user/name` of the Hugging Face Hub, or an export.
 
@@ -123,9 +133,11 @@ class Translator:
         configured. engine: torch, onnxruntime, openvino; `auto` is torch, whatever is installed, or the engine of an
         export. precision: fp32, fp16, bf16 or int8; default: fp32, or the precision of an export; `auto` is bf16 where
         it is fast and close, see `cyclegan.translate.engines.registry.open_engine`.
+        self_ensemble: average the translations of views of an image, see `cyclegan.translate.self_ensemble`.
         Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot compute it.
         """
         _check_choice(direction, weights)
+        check_self_ensemble("self_ensemble", self_ensemble)
         path = check_path("path", path)
         found = find_export(path)
         if found is not None:
@@ -134,7 +146,7 @@ class Translator:
                 raise InputError(f"{path} was exported with its weights, and weights is {weights}; leave it out.")
             direction = own or direction
             opened = open_export(export, folder, direction, engine=engine, precision=precision, device=device)
-            translator = cls(opened, export.origin, direction, name=str(path))
+            translator = cls(opened, export.origin, direction, name=str(path), self_ensemble=self_ensemble)
             translator.origin = Origin.of(folder, None, files_of_export(export, folder, direction), None)
             return translator
         model = find_model(path)
@@ -149,7 +161,7 @@ class Translator:
             device=device,
             eight_bit=target.dtype == "uint8",
         )
-        translator = cls(opened, info, direction, name=str(path))
+        translator = cls(opened, info, direction, name=str(path), self_ensemble=self_ensemble)
         files = (model / "config.json", find_weights(model, direction, weights)[1])
         translator.origin = Origin.of(model, weights, files, opened.original)
         return translator
@@ -166,11 +178,13 @@ class Translator:
         token: str | None = None,
         engine: str = "auto",
         precision: str | None = None,
+        self_ensemble: SelfEnsemble = "none",
     ) -> Self:
         """Load `user/name` from the Hugging Face Hub, or from its cache if there is no connection.
 
         revision: branch, tag or commit; default: the newest. token: default: that of `hf auth login` or HF_TOKEN.
-        direction, device, weights, engine, precision: as in `load`. Only config.json and safetensors are downloaded.
+        direction, device, weights, engine, precision, self_ensemble: as in `load`. Only config.json and safetensors are
+        downloaded.
         Raises InputError if there is no such model, access is denied or it is damaged; ConnectionError if the Hub
         cannot be reached and the model is not in the cache.
         """
@@ -183,7 +197,13 @@ class Translator:
             hint = f"{repo_id} is a local folder: load it with Translator.load."
             raise type(error)(f"{str(error).removesuffix('.')}; {hint}") from error
         translator = cls.load(
-            model, direction=direction, device=device, weights=weights, engine=engine, precision=precision
+            model,
+            direction=direction,
+            device=device,
+            weights=weights,
+            engine=engine,
+            precision=precision,
+            self_ensemble=self_ensemble,
         )
         translator.name = f"{PREFIX}{repo_id}"
         return translator
@@ -213,6 +233,12 @@ class Translator:
             raise InputError(describe_validation_error(error)) from None
         twin = copy.copy(self)
         twin.source = source
+        return twin
+
+    def with_self_ensemble(self, self_ensemble: SelfEnsemble) -> Self:
+        """This translator with another `self_ensemble`, see `load`. Raises InputError."""
+        twin = copy.copy(self)
+        twin.self_ensemble = check_self_ensemble("self_ensemble", self_ensemble)
         return twin
 
     def __call__(self, image: Given) -> Picture:
@@ -276,10 +302,12 @@ class Translator:
             return
         check_batch_size("batch_size", batch_size)
         most, max_pixels = batch_limits(batch_size, self.device, max_pixels)
-        network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
+        networks: list[Network] = [self.engine] * len(self.views)
+        if stabilise:  # each view has statistics of its own
+            networks = [Stabiliser(self.network, memory_frames=memory_frames) for _ in networks]
 
         # A device that converts values itself computes one batch while this process works on others.
-        overlaps = network is self.engine and on_device.converts(self.device, self.source, self.target)
+        overlaps = not stabilise and on_device.converts(self.device, self.source, self.target)
         if overlaps and max_pixels is not None:  # channels come last there, and count as pixels
             max_pixels *= self.source.channels
 
@@ -298,14 +326,14 @@ class Translator:
 
         waiting: deque[Callable[[], Iterator[Picture | InputError]]] = deque()
         for labels, batch in same_size_batches(tensors(), most, max_pixels):
-            waiting.append(self._start(labels, batch, network))
+            waiting.append(self._start(labels, batch, networks))
             if len(waiting) > overlaps:
                 yield from waiting.popleft()()
         for results in waiting:
             yield from results()
 
     def _start(
-        self, labels: list[Raster | InputError | None], batch: Tensor, network: Network
+        self, labels: list[Raster | InputError | None], batch: Tensor, networks: Sequence[Network]
     ) -> Callable[[], Iterator[Picture | InputError]]:
         """Translate a batch, or let a GPU begin with it. Returns a function that waits for the results."""
         if batch.ndim < 4:  # of errors alone
@@ -316,10 +344,10 @@ class Translator:
         try:
             with _fitting_into_memory(what, how):
                 if is_raw:
-                    padded = partial(self._padded, network=network)
+                    padded = partial(self._compute, networks=networks)
                     started = on_device.start(batch[:, 0], padded, self.device, self.source, self.target)
                     return partial(self._finished, labels, started)
-                return partial(self._pictures, labels, batch, self._run(batch, network))
+                return partial(self._pictures, labels, batch, self._run(batch, networks))
         except OutOfMemoryError as error:
             error.num_images = len(labels)
             return partial(iter, [error] * len(labels))
@@ -350,7 +378,14 @@ class Translator:
                 array, belongings = self._open(image)
                 check = partial(self.check_finite, given=array, precision="fp32")
                 result = translate_array(
-                    self.original, array, self.info.model, self.source, self.target, tile, check=check
+                    self.original,
+                    array,
+                    self.info.model,
+                    self.source,
+                    self.target,
+                    tile,
+                    check=check,
+                    views=self.views,
                 )
                 return self._like(belongings, result)
         except _UnfitError as error:
@@ -365,7 +400,7 @@ class Translator:
         """
         check_tensor(images, self.source)
         images = images.float()
-        result = self._run(images, self.engine)
+        result = self._run(images, [self.engine] * len(self.views))
         self.check_finite(result, images)
         return result
 
@@ -447,11 +482,16 @@ class Translator:
             f"{remedy}."
         )
 
-    def _run(self, images: Tensor, network: Network) -> Tensor:
+    def _run(self, images: Tensor, networks: Sequence[Network]) -> Tensor:
         with torch.inference_mode():
-            return self._padded(images.to(self.device), network=network).cpu()
+            return self._compute(images.to(self.device), networks=networks).cpu()
 
-    def _padded(self, images: Tensor, *, network: Network) -> Tensor:
+    def _compute(self, images: Tensor, *, networks: Sequence[Network]) -> Tensor:
+        """The mean over all views, float32, for images of any size on the device. networks: one for each view."""
+        pairs = zip(self.views, networks, strict=True)
+        return mean_of(view.undo(self._padded(view.apply(images), network)) for view, network in pairs)
+
+    def _padded(self, images: Tensor, network: Network) -> Tensor:
         """network(images), float32, for images of any size on its device."""
         height, width = images.shape[-2:]
         model = self.info.model

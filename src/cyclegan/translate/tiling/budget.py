@@ -31,8 +31,10 @@ def untiled_bytes(network: nn.Module, height: int, width: int) -> int:
     return round(_BASE_BYTES + values * _value_bytes(network))
 
 
-def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -> int:
+def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan, num_views: int = 1) -> int:
     """Peak of a translation in tiles, without the image itself: the stored activations, and copies of one tile.
+
+    num_views: views of the image that are translated, each with stored activations of its own.
 
     A residual network of width w stores `plan.stored` activations of 4 w channels at height / 4 x width / 4; with none,
     a tile has as much around it as all blocks need. A network with levels stores those from `plan.stored` down, and
@@ -43,10 +45,11 @@ def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -
         case "local":
             halo = cast(Generator, network).reach
         case "residual":
-            stored = plan.stored * 4 * channels * math.ceil(height / 4) * math.ceil(width / 4)
+            count = plan.stored + num_views - 1 if plan.stored else 0  # of a view that is done one stays
+            stored = count * 4 * channels * math.ceil(height / 4) * math.ceil(width / 4)
             halo += 0 if plan.stored else 8 * len(cast(ResidualLayers, network).blocks)
         case "levels":
-            stored, halo = _level_values(network, height, width, plan.stored), halo + 2 ** (plan.stored + 2)
+            stored, halo = num_views * _level_values(network, height, width, plan.stored), halo + 2 ** (plan.stored + 2)
             channels *= 2
     tile = min(plan.side, height) + 2 * halo, min(plan.side, width) + 2 * halo
     return round(_BASE_BYTES + (stored + tile[0] * tile[1] * channels * _COPIES) * _value_bytes(network))
@@ -84,24 +87,39 @@ def _level_values(network: nn.Module, height: int, width: int, first: int) -> in
 
 
 def choose_plan(
-    network: nn.Module, height: int, width: int, side: int, *, available: int | None, is_given: bool, held: int = 0
+    network: nn.Module,
+    height: int,
+    width: int,
+    side: int,
+    *,
+    available: int | None,
+    is_given: bool,
+    held: int = 0,
+    num_views: int = 1,
 ) -> TilingPlan:
     """The fastest plan that fits. is_given: all statistics are known. held: bytes of the image and its result.
+
+    num_views: as in `tiled_bytes`.
 
     Raises InputError if none fits.
     """
     possible = [TilingPlan(side, stored) for stored in plans(network, is_given=is_given)]
+
+    def num_bytes(plan: TilingPlan) -> int:
+        return held + tiled_bytes(network, height, width, plan, num_views)
+
     for plan in possible:
-        if available is None or held + tiled_bytes(network, height, width, plan) <= available:
+        if available is None or num_bytes(plan) <= available:
             return plan
-    least = held + min(tiled_bytes(network, height, width, plan) for plan in possible)
-    small = held + min(tiled_bytes(network, height, width, TilingPlan(128, plan.stored)) for plan in possible)
+    least = min(map(num_bytes, possible))
+    small = min(num_bytes(TilingPlan(128, plan.stored)) for plan in possible)
     ways = ["a smaller tile"] if side > 128 and available is not None and small <= available else []
     if not is_given and has_instance_norm(network):
-        ways += [way] if (way := advise("approximate statistics (--statistics crops)", "")) else []
+        ways.append(advise("approximate statistics (--statistics crops)", ""))
+        ways.append(advise("no --self-ensemble", "") if num_views > 1 else "")
     raise InputError(
         f"{width}x{height} pixels in tiles of {side} need {gib(least)}, and {gib(available or 0)} are available; "
-        f"try {' or '.join([*ways, 'a machine with more memory'])}."
+        f"try {' or '.join([*filter(None, ways), 'a machine with more memory'])}."
     )
 
 

@@ -1,6 +1,6 @@
 """Run images in the type of their file through a tiled network, by region."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.regions import ArraySource, Box, ImageSource
 from cyclegan.images.tensors import from_tensor, to_tensor
+from cyclegan.translate.self_ensemble import UNCHANGED, View, mean_of
 from cyclegan.translate.tiling.boxes import tile_boxes
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan
 from cyclegan.translate.tiling.network import TiledNetwork, why_no_tiles
@@ -41,14 +42,34 @@ def check_tile(tile: int, network: nn.Module) -> None:
         )
 
 
-def picture_of(source: ImageSource, image_format: ImageFormat, network: nn.Module, model: ModelConfig) -> Picture:
-    """The network's input for an image, mirrored to a size that it takes."""
+def picture_of(
+    source: ImageSource, image_format: ImageFormat, network: nn.Module, model: ModelConfig, view: View = UNCHANGED
+) -> Picture:
+    """The network's input for a view of an image, mirrored to a size that it takes."""
     weight = next(network.parameters())
 
     def read(box: Box) -> Tensor:
         return to_tensor(source.read(box), image_format)[None].to(weight.device, weight.dtype)
 
-    return Picture(read, source.height, source.width, multiple=model.multiple, smallest=model.smallest_side)
+    height, width = view.size(source.height, source.width)
+    read_view = view.reader(read, source.height, source.width)
+    return Picture(read_view, height, width, multiple=model.multiple, smallest=model.smallest_side)
+
+
+def mean_plane(outputs: Sequence[tuple[View, Plane]], height: int, width: int) -> Plane:
+    """The mean of the translations of views of one image of height x width, to be read by region."""
+    return _Mean(outputs, height, width) if len(outputs) > 1 else outputs[0][1]
+
+
+class _Mean:
+    def __init__(self, outputs: Sequence[tuple[View, Plane]], height: int, width: int) -> None:
+        self._outputs = outputs
+        self.height, self.width = height, width
+
+    def read(self, box: Box) -> Tensor:
+        return mean_of(
+            view.turn_back(plane.read(view.box(box, self.height, self.width))).float() for view, plane in self._outputs
+        )
 
 
 def output_rows(
@@ -91,10 +112,12 @@ def translate_array(
     tile: int,
     *,
     check: Callable[[Tensor], None],
+    views: Sequence[View] = (UNCHANGED,),
 ) -> Array:
     """Translate an array (H, W, C) in tiles: as without tiles, to 1e-4 of [-1, 1] before rounding.
 
-    check: as in `output_rows`. Raises InputError if it does not fit into memory, before any work.
+    views: whose translations are averaged. check: as in `output_rows`. Raises InputError if it does not fit into
+    memory, before any work.
     """
     check_tile(tile, network)
     height, width = array.shape[:2]
@@ -102,9 +125,12 @@ def translate_array(
     result = np.empty((height, width, target.channels), np.dtype(target.dtype))
     held = result.nbytes if device.type == "cpu" else 0
     available = available_bytes(device)
-    plan = choose_plan(network, height, width, tile, available=available, is_given=False, held=held)
-    picture = picture_of(ArraySource(array), source, network, model)
-    output = TiledNetwork(network, picture, plan).output()
+    plan = choose_plan(
+        network, height, width, tile, available=available, is_given=False, held=held, num_views=len(views)
+    )
+    pictures = [picture_of(ArraySource(array), source, network, model, view) for view in views]
+    outputs = [TiledNetwork(network, picture, plan).output() for picture in pictures]
+    output = mean_plane(list(zip(views, outputs, strict=True)), height, width)
     top = 0
     for row in output_rows(output, height, width, tile, target, check=check):
         result[top : top + len(row)] = row

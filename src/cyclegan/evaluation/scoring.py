@@ -77,7 +77,7 @@ def evaluate(
     torch-fidelity.
     probe: put known changes into test images (lesions, removed structures, lines, brightness) and count how many the
     translations show, see `cyclegan.translate.probes`; probe_images: how many test images, at equal distances (default:
-    32, or all). It takes as long as about 55 translations of each of them in each direction.
+    32, or all). It takes as long as 45 to 55 translations of each of them in each direction.
     max_pixels: largest number of pixels of an image (default: that of the training, else 2^30).
     num_bootstrap: resamplings of the intervals. seed: of the resamplings and of the noise.
     cluster: measures the test images and their translations, see `cyclegan.cluster.scoring_cluster`; default: this

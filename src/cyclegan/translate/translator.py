@@ -425,7 +425,7 @@ class Translator:
         these places and of noise; number: that of the image among others. batch_size: as in `translate`.
         A change counts as kept where a person would see it in the translation at its place, and where it is stronger
         than 99 % of what imperceptible noise on the image changes; see `cyclegan.translate.probes.response`. With the
-        defaults it takes as long as 175 to 205 translations of the image. Raises InputError as `translate` does.
+        defaults it takes as long as 130 to 190 translations of the image. Raises InputError as `translate` does.
         """
         check_probes(kinds, sizes, contrasts, places, seed, number)
         check_batch_size("batch_size", batch_size)

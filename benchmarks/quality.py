@@ -27,10 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from digits import class_errors
 from machine import describe_machine
+from pydantic import Field
 from recipes import CHECKOUTS, PEERS, preset_of, resolve
 from tables import BASELINES, markdown
-from tasks import TASKS
+from tasks import BY_CLASS, TASKS
 
 from cyclegan.config import Config, FlagText, flat_values, make_config
 from cyclegan.errors import InputError
@@ -64,7 +66,7 @@ class Run(Config):
     """One finished run, as run.json beside its scores describes it.
 
     settings: those that differ from the preset. beyond_paper: those that differ from `paper`, because presets may
-    change later; old runs do not have it.
+    change later; old runs do not have it. class_error: of each direction, for tasks whose truth is a class.
     """
 
     task: str
@@ -81,6 +83,7 @@ class Run(Config):
     threads: int
     machine: str
     command: str
+    class_error: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
 # ---- one run, in a separate process
@@ -109,8 +112,11 @@ def train_and_score(job: dict[str, Any]) -> None:
             **settings,
         )
     split = job["split"]
-    cyclegan.evaluate(out, a=data / f"{split}A", b=data / f"{split}B", paired=True, device=job["device"])
+    is_paired = job["task"] not in BY_CLASS
+    cyclegan.evaluate(out, a=data / f"{split}A", b=data / f"{split}B", paired=is_paired, device=job["device"])
     kept = {name: job[name] for name in Run.model_fields if name in job}
+    if not is_paired:
+        kept["class_error"] = class_errors(out, data, split, job["device"])
     run = Run(**kept, threads=torch.get_num_threads(), machine=describe_machine(job["device"]))
     write_bytes(out / "run.json", (run.model_dump_json(indent=1) + "\n").encode())
 
@@ -270,9 +276,13 @@ def to_json(runs: list[tuple[Run, Scores]]) -> list[dict[str, Any]]:
                 }
                 for name, score in found.metrics.items()
             }
+            if direction in run.class_error:
+                error = {kind: short(value) for kind, value in run.class_error[direction].items()}
+                values[direction]["class_error"] = error.pop("value")
+                baselines[direction]["class_error"] = error
         features = scores.features.model_dump(mode="json")
         about = {"weights": scores.weights, "features": features, "baselines": baselines}
-        results.append({**run.model_dump(mode="json"), **about, "scores": values})
+        results.append({**run.model_dump(mode="json", exclude={"class_error"}), **about, "scores": values})
     return results
 
 

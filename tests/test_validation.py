@@ -19,12 +19,13 @@ from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.splits import split_domains
 from cyclegan.metrics.functions import luma
+from cyclegan.metrics.spectrum import spectrum_features
 from cyclegan.metrics.table import METRICS
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.training.checkpoint import read_best
 from cyclegan.training.events import StepDone
-from cyclegan.training.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
+from cyclegan.training.health import DISCRIMINATOR_STEPS, DiscriminatorWatch, pattern
 from cyclegan.training.validation import TIME_SHARE, Validation, ValidationScores
 
 pytestmark = pytest.mark.usefixtures("without_pages")
@@ -537,6 +538,37 @@ def test_problems_are_shown_with_remedies(large_folders, tmp_path, monkeypatch, 
     for message in found.values():
         assert shown.count(message) == 1  # once in a run, not at every snapshot
         assert all(word in message for word in words)
+
+
+class Striped(nn.Module):
+    """Paints vertical stripes of this amplitude, 4 pixels from one to the next, on the upper half of images."""
+
+    def __init__(self, amplitude):
+        super().__init__()
+        self.amplitude = amplitude
+
+    def forward(self, images):
+        height, width = images.shape[-2:]
+        waves = self.amplitude * torch.sin(torch.pi / 2 * torch.arange(width) + 0.5).expand(height, width)
+        return (0.8 * images + waves * (torch.arange(height) < height // 2)[:, None]).clamp(-1, 1)
+
+
+@pytest.mark.usefixtures("unhurried", "quick_features")
+def test_stripes_are_shown_with_their_period_and_direction(tmp_path, monkeypatch):
+    folders = make_folder(tmp_path / "a", 40, (64, 64)), make_folder(tmp_path / "b", 40, (64, 64), seed=1)
+    sizes = {"steps": 2, "crop_size": 64, "load_size": 64}
+    run = train_with(monkeypatch, folders, tmp_path / "run", Striped(0.1), Striped(0.01), **sizes)
+    message = checks(run)["a2b/pattern"]
+    assert "vertical stripes, about 4 pixels from one to the next" in message
+    assert "b2a/pattern" not in checks(run)  # too faint to be seen
+
+
+def test_a_pattern_needs_several_images():
+    real, striped = torch.zeros(9, 3, 32, 32), Striped(0.2)(torch.zeros(9, 3, 32, 32))
+    features = [spectrum_features(images) for images in (striped, real)]
+    assert pattern(*features).stripes == "vertical"
+    assert pattern(features[0][:7], features[1]) is None
+    assert pattern(spectrum_features(striped[..., :20, :20]), features[1]) is None
 
 
 @pytest.mark.usefixtures("unhurried", "quick_features")

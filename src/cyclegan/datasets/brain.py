@@ -31,8 +31,8 @@ def build_brain(out: Path, *, block: int = BLOCK, reduction: int = REDUCTION) ->
     that become one, in both directions of a slice. `t1.nii.gz` and `grey_matter.nii.gz` are the whole volumes.
     Raises InputError if nilearn, which holds the template, or nibabel is not installed.
     """
-    affine, t1 = _read("t1", reduction)
-    _, grey = _read("gm", reduction)
+    affine, t1 = read_template("t1", reduction)
+    _, grey = read_template("gm", reduction)
     counts = dict.fromkeys(("trainA", "trainB", "testA", "testB"), 0)
     folders = {"a": {"trainA": t1}, "b": {"trainB": grey}, "test": {"testA": t1, "testB": grey}}
     for number, first in enumerate(range(0, t1.shape[2], block)):
@@ -59,8 +59,11 @@ def build_brain(out: Path, *, block: int = BLOCK, reduction: int = REDUCTION) ->
     )
 
 
-def _read(name: str, reduction: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Affine and voxels (right, anterior, superior) of a volume of the template, reduced within axial slices."""
+def read_template(name: str, reduction: int = 1) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Affine and voxels (right, anterior, superior) of a volume of the template, reduced within axial slices.
+
+    name: t1 or gm. Raises InputError if nilearn, which holds the template, or nibabel is not installed.
+    """
     spec = find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
         raise InputError("The brain dataset is made of volumes of the package nilearn: pip install 'cyclegan[brain]'.")

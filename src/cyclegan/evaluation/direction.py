@@ -16,11 +16,12 @@ from cyclegan.config import Direction
 from cyclegan.evaluation.test_images import Advance, TestImages, file_name
 from cyclegan.images.drawing import mark_holes
 from cyclegan.images.file_list import describe_left_out, evenly_spaced
-from cyclegan.metrics.features import LenientFeatures
+from cyclegan.metrics.features import FeaturePanel
 from cyclegan.metrics.functions import distance_to_nearest
 from cyclegan.metrics.round_trip import as_stored, fill, round_trip
+from cyclegan.metrics.spectrum import WINDOW, has_spectra, pattern_excess, radial_levels, spectrum_features
 from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric, failure_reason, finite, measure_image
-from cyclegan.storage.scores import DirectionScores, Estimate, ImageScores, Score
+from cyclegan.storage.scores import DirectionScores, Estimate, ImageScores, Score, Spectra
 from cyclegan.storage.showcase import ShowcaseImage
 from cyclegan.system.terminal import printable
 from cyclegan.system.words import counted
@@ -42,7 +43,7 @@ class EvaluationContext:
     target: TestImages
     there: Translator
     back: Translator | None
-    network: LenientFeatures
+    network: FeaturePanel
     paired: bool
     batch_size: int
     num_bootstrap: int
@@ -51,13 +52,16 @@ class EvaluationContext:
 
 @dataclass
 class Measurements:
-    """Measurements of the translations. features: (N, D). Each row holds the scores of one image by metric.
+    """Measurements of the translations. Each row holds the scores of one image by metric.
+
+    features: (N, D). spectra: (N, E), of `spectrum_features`.
 
     inputs, mean_images: rows of the baselines, which are the scores against the truth of the input itself and of the
     mean image. failures: metrics that failed, with the reason; no row has them.
     """
 
     features: Tensor = field(default_factory=lambda: torch.empty(0))
+    spectra: Tensor = field(default_factory=lambda: torch.empty(0))
     rows: list[dict[str, float]] = field(default_factory=list)
     inputs: list[dict[str, float]] = field(default_factory=list)
     mean_images: list[dict[str, float]] = field(default_factory=list)
@@ -66,7 +70,7 @@ class Measurements:
     @classmethod
     def joined(cls, parts: Sequence["Measurements"]) -> "Measurements":
         """The measurements of all images, of those of parts in order."""
-        joined = cls(torch.cat([part.features for part in parts]))
+        joined = cls(torch.cat([part.features for part in parts]), torch.cat([part.spectra for part in parts]))
         for part in parts:
             joined.rows += part.rows
             joined.inputs += part.inputs
@@ -112,7 +116,10 @@ def score_direction(
         for path, row, unlike in zip(source.paths, measured.rows, _unlike(context, measured), strict=True)
     )
     notes = [*direction_notes(context), *pair_notes, *metric_notes(context, scores, measured.failures)]
-    return DirectionScores(metrics={}, images=images, notes=tuple(map(printable, notes))).with_metrics(scores)
+    found = DirectionScores(
+        metrics={}, images=images, notes=tuple(map(printable, notes)), spectra=_spectra(context, measured.spectra)
+    )
+    return found.with_metrics(scores)
 
 
 # ---- measure
@@ -129,9 +136,11 @@ def measure_translations(
     source, target = context.source, context.target
     measured = Measurements()
     features: list[Tensor] = []
+    spectra: list[Tensor] = []
     for some, images, masks in source.batches(paths, context.batch_size):
         translated = _translate(context, images, masks, first=first + len(measured.rows))
         features.append(context.network(translated["output"]))
+        spectra.append(spectrum_features(translated["output"]))
         for i, path in enumerate(some):
             pictures = {name: batch[i] for name, batch in translated.items()}
             holes: dict[str, Tensor | None] = dict.fromkeys(pictures, masks[i])
@@ -144,7 +153,7 @@ def measure_translations(
                         rows.append(measure_image(compared, measured.failures, masks=holes))  # on the same pixels
             measured.rows.append(measure_image(pictures, measured.failures, masks=holes))
             advance(1)
-    measured.features = torch.cat(features)
+    measured.features, measured.spectra = torch.cat(features), torch.cat(spectra)
     return measured.without_failures()
 
 
@@ -166,7 +175,8 @@ def _translate(
 def _unlike(context: EvaluationContext, measured: Measurements) -> list[dict[str, float]]:
     """How far each translation is from the nearest real images, by name; empty where that cannot be computed."""
     try:
-        values = distance_to_nearest(measured.features, context.target.features).tolist()
+        columns = context.network.columns(context.network.names[0])
+        values = distance_to_nearest(measured.features[:, columns], context.target.features[:, columns]).tolist()
     except Exception:  # set metrics on the same features say why
         values = [math.nan] * len(measured.rows)
     return [{"unlike": value} if math.isfinite(value) else {} for value in values]
@@ -176,24 +186,51 @@ def _unlike(context: EvaluationContext, measured: Measurements) -> list[dict[str
 
 
 def score_sets(context: EvaluationContext, measured: Measurements) -> dict[str, Score]:
-    """Distances between sets of images, on their features."""
+    """Distances between sets of images, on their features or spectra."""
+    source, target = context.source, context.target
     scores = {}
     for name, metric in METRICS.items():
-        if isinstance(metric, SetMetric) and context.network.failure:
-            measured.failures[name] = context.network.failure
-        elif isinstance(metric, SetMetric):
-            try:
-                scores[name] = _score_set(context, metric, measured.features)
-            except Exception as error:  # one failing metric must not stop the others
-                measured.failures[name] = failure_reason(error)
+        if not isinstance(metric, SetMetric):
+            continue
+        sets: tuple[Tensor, Tensor, Tensor | None, Tensor]
+        if metric.on == "spectra":
+            if not (has_spectra(measured.spectra) and has_spectra(target.spectra)):
+                continue  # the images are too small
+            sets = measured.spectra, target.spectra, target.training_spectra, source.spectra
+        else:
+            network = metric.features or context.network.names[0]
+            # One network needs no second row.
+            if network not in context.network.names[0 if metric.features is None else 1 :]:
+                continue
+            if failure := context.network.failures.get(network):
+                measured.failures[name] = failure
+                continue
+            columns, training = context.network.columns(network), target.training
+            sets = (
+                measured.features[:, columns],
+                target.features[:, columns],
+                None if training is None else training[:, columns],
+                source.features[:, columns],
+            )
+        try:
+            scores[name] = _score_set(context, metric, *sets)
+        except Exception as error:  # one failing metric must not stop the others
+            measured.failures[name] = failure_reason(error)
     return scores
 
 
-def _score_set(context: EvaluationContext, metric: SetMetric, features: Tensor) -> Score:
-    source, target, training = context.source, context.target, context.target.training
+def _score_set(
+    context: EvaluationContext,
+    metric: SetMetric,
+    features: Tensor,
+    real: Tensor,
+    training: Tensor | None,
+    inputs: Tensor,
+) -> Score:
+    """A distance and its baselines. All are features of images: translations, test images, training ones, inputs."""
 
     def distance(x: Tensor) -> Estimate:
-        found = metric.measure(x, target.features, num_bootstrap=context.num_bootstrap, seed=context.seed)
+        found = metric.measure(x, real, num_bootstrap=context.num_bootstrap, seed=context.seed)
         if not isinstance(found, tuple):
             return Estimate(value=finite(found))
         value, low, high = map(finite, found)
@@ -201,7 +238,7 @@ def _score_set(context: EvaluationContext, metric: SetMetric, features: Tensor) 
 
     notes = []
     dimensions = features.shape[1]
-    if metric.biased and min(len(features), len(target.features)) <= dimensions:
+    if metric.biased and min(len(features), len(real)) <= dimensions:
         notes.append(f"fewer images than the {dimensions} features: mostly bias, compare with its own baselines only")
     # A baseline of fewer images than there are translations would have more bias than they have.
     if metric.biased and training is not None and len(training) != len(features):
@@ -209,14 +246,29 @@ def _score_set(context: EvaluationContext, metric: SetMetric, features: Tensor) 
             f"no baseline of real images: only {len(training)} training images for {len(features)} translations"
         )
         training = None
+    spectral = metric.on == "spectra"
     return Score(
         value=distance(features),
-        floor=distance(training) if training is not None else None,
-        ceiling=distance(source.features),
-        num_images=len(features),
-        num_real=len(target.features),
+        floor=distance(training) if training is not None and (not spectral or has_spectra(training)) else None,
+        ceiling=distance(inputs) if not spectral or has_spectra(inputs) else None,
+        num_images=has_spectra(features) if spectral else len(features),
+        num_real=has_spectra(real) if spectral else len(real),
         note="; ".join(notes),
     )
+
+
+def _spectra(context: EvaluationContext, translated: Tensor) -> Spectra | None:
+    """What the report draws of the spectra; None if the images are too small."""
+    real, inputs = context.target.spectra, context.source.spectra
+    if not (has_spectra(translated) and has_spectra(real) and has_spectra(inputs)):
+        return None
+
+    def curve(levels: Tensor) -> tuple[float, ...]:
+        return tuple(round(float(value), 3) for value in levels)
+
+    translations, real_images, untranslated = (curve(radial_levels(x).mean(1)) for x in (translated, real, inputs))
+    patterns = tuple(map(curve, pattern_excess(translated, real).T))
+    return Spectra(translations=translations, real=real_images, input=untranslated, patterns=patterns)
 
 
 def score_images(context: EvaluationContext, measured: Measurements) -> dict[str, Score]:
@@ -314,12 +366,14 @@ def metric_notes(context: EvaluationContext, scores: Mapping[str, Score], failur
     known = {"input", "output"} | ({"truth"} if context.paired else set())
     known |= {"cycled", "cycled_noisy"} if context.back is not None else set()
     for name, metric in METRICS.items():
-        title = metric.title(context.network.info.title)
+        title = metric.title(context.network.infos[0].title)
         if name in failures:
             yield f"No {title}: it failed ({failures[name]})."
         elif name in scores:
             if scores[name].num_images < num_images:
                 yield f"{title}: only {scores[name].num_images} of {num_images} images have one."
+        elif isinstance(metric, SetMetric) and metric.on == "spectra":
+            yield f"No {title}: it needs two images of each domain with sides of at least {WINDOW} pixels."
         elif isinstance(metric, ImageMetric) and known >= set(metric.compares):
             if largest >= metric.smallest_side:
                 yield f"No {title}: no image has one."

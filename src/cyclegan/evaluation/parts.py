@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 
 from cyclegan.evaluation.direction import EvaluationContext, Measurements, measure_translations
 from cyclegan.evaluation.test_images import Advance, TestImages
-from cyclegan.metrics.features import LenientFeatures
+from cyclegan.metrics.features import FeaturePanel
 from cyclegan.translate.recipe import Recipe
 
 Part = TypeVar("Part")
@@ -33,11 +33,11 @@ class ScoringCluster(Protocol):
 
 
 def measure_images(
-    domain: TestImages, network: LenientFeatures, batch_size: int, cluster: ScoringCluster, advance: Advance
+    domain: TestImages, network: FeaturePanel, batch_size: int, cluster: ScoringCluster, advance: Advance
 ) -> None:
     """`TestImages.measure` by a cluster."""
     parts = _split(domain.paths, cluster.part_size(len(domain.paths), batch_size))
-    job = _ImagesJob(_without_files(domain), network.info.name, batch_size)
+    job = _ImagesJob(_without_files(domain), network.names, batch_size)
     found = cluster.map(job, [domain.part(paths) for paths in parts], list(map(len, parts)), advance)
     domain.join(_without_failures(found, network))
 
@@ -54,7 +54,7 @@ def measure_direction(context: EvaluationContext, advance: Advance, cluster: Sco
         _without_files(context.source),
         replace(_without_files(context.target), mean=context.target.mean),
         recipes,
-        context.network.info.name,
+        context.network.names,
         context.paired,
         context.batch_size,
         context.seed,
@@ -68,24 +68,29 @@ def measure_direction(context: EvaluationContext, advance: Advance, cluster: Sco
     return Measurements.joined(_without_failures(found, context.network))
 
 
-def _without_failures(found: list[tuple[Part, str]], network: LenientFeatures) -> list[Part]:
-    """What processes measured of each part; the network takes over the first failure of theirs."""
-    network.failure = next((failure for _, failure in found if failure), network.failure)
+def _without_failures(found: list[tuple[Part, dict[str, str]]], network: FeaturePanel) -> list[Part]:
+    """What processes measured of each part; the networks take over the first failures of theirs."""
+    for _, failures in found:
+        network.set_failures(failures)
     return [part for part, _ in found]
+
+
+# The number of the first image of a part, its paths, and their partners in the target.
+_Item: TypeAlias = tuple[int, list[Path], dict[Path, Path]]
 
 
 @dataclass(frozen=True)
 class _ImagesJob:
     domain: TestImages
-    features: str
+    features: tuple[str, ...]
     batch_size: int
 
-    def __call__(self, device: str) -> Callable[[TestImages], tuple[TestImages, str]]:
-        network = LenientFeatures(torch.device(device), self.features)
+    def __call__(self, device: str) -> Callable[[TestImages], tuple[TestImages, dict[str, str]]]:
+        network = FeaturePanel(torch.device(device), self.features)
 
-        def measure(part: TestImages) -> tuple[TestImages, str]:
+        def measure(part: TestImages) -> tuple[TestImages, dict[str, str]]:
             part.measure(network, self.batch_size, lambda _: None)
-            return part, network.failure
+            return part, network.failures
 
         return measure
 
@@ -97,23 +102,23 @@ class _TranslationsJob:
     source: TestImages
     target: TestImages
     recipes: tuple[Recipe | None, ...]
-    features: str
+    features: tuple[str, ...]
     paired: bool
     batch_size: int
     seed: int
 
-    def __call__(self, device: str) -> Callable[[tuple[int, list[Path], dict[Path, Path]]], tuple[Measurements, str]]:
-        network = LenientFeatures(torch.device(device), self.features)
+    def __call__(self, device: str) -> Callable[[_Item], tuple[Measurements, dict[str, str]]]:
+        network = FeaturePanel(torch.device(device), self.features)
         there, back = (None if recipe is None else recipe.load(device) for recipe in self.recipes)
         assert there is not None
 
-        def measure(item: tuple[int, list[Path], dict[Path, Path]]) -> tuple[Measurements, str]:
+        def measure(item: _Item) -> tuple[Measurements, dict[str, str]]:
             first, paths, partners = item
             source = replace(self.source, partners=partners)
             context = EvaluationContext(
                 there.direction, source, self.target, there, back, network, self.paired, self.batch_size, 0, self.seed
             )
-            return measure_translations(context, paths, lambda _: None, first=first), network.failure
+            return measure_translations(context, paths, lambda _: None, first=first), network.failures
 
         return measure
 

@@ -20,7 +20,7 @@ from cyclegan.evaluation.parts import ScoringCluster, measure_direction, measure
 from cyclegan.evaluation.probing import NUM_IMAGES, probe_direction
 from cyclegan.evaluation.test_images import Advance, TestImages, check_pairs, file_lists, find_test_images, match_pairs
 from cyclegan.images.limits import pixel_limit
-from cyclegan.metrics.features import DEFAULT_FEATURES, LenientFeatures
+from cyclegan.metrics.features import FeaturePanel, features_to_score
 from cyclegan.metrics.inception import check_inception
 from cyclegan.metrics.round_trip import NOISE_SIGMA
 from cyclegan.report.run import write_run_report
@@ -72,7 +72,8 @@ def evaluate(
     out: where scores.json, report.html and examples/ go; default: the run directory, or RUN/evaluations/ for one of its
     checkpoints. short_side: bring all images to this, in pixels, first; default: their own size, as in `translate`.
     self_ensemble: average the translations of views of each image, there and back, as in `Translator.load`.
-    features: the network of KID and the Frechet distance, a name of `cyclegan.metrics.features.FEATURE_NETWORKS`.
+    features: the network of KID and the Frechet distance, a name of `cyclegan.metrics.features.FEATURE_NETWORKS`; the
+    thin ResNet-50 scores as well, in rows of its own, where its package is installed.
     inception: torch-fidelity or clean-fid, for standard FID and KID as well; inception_weights: their file for
     torch-fidelity.
     probe: put known changes into test images (lesions, removed structures, lines, brightness) and count how many the
@@ -84,7 +85,7 @@ def evaluate(
     process.
 
     A metric that fails is left out with a note. Memory grows with the number of images by about 10 KB each (features
-    and resamplings), at any size.
+    and resamplings; 2 KB more with the second network), at any size.
     Raises InputError for a run without a model, folders that cannot be used, or a feature network that is not
     available, and OSError if `out` cannot be written. If only the Inception tool fails, all other scores are written
     before InputError is raised.
@@ -146,7 +147,7 @@ def evaluate(
     if inception is not None:
         check_eight_bit(domains)
         check_inception(inception, weights_file, tuple(domain.root for domain in domains))
-    network = LenientFeatures(first.device, features or DEFAULT_FEATURES)
+    network = FeaturePanel(first.device, features_to_score(features))
     check_showcase(place / "examples")
     check_writable(place)
 
@@ -195,7 +196,8 @@ def evaluate(
         device=describe_device(first.device),
         seconds=round(time.monotonic() - started, 1),
         peak_mib=_peak_mib(),
-        features=network.info,
+        features=network.infos[0],
+        second_features=network.infos[1] if len(network.infos) > 1 else None,
         paired=paired,
         short_side=short_side,
         self_ensemble=self_ensemble,

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from cyclegan.report.probes import change_name
 from cyclegan.storage.probe_rates import ProbeRate
-from cyclegan.storage.scores import READ_BASELINES, Scores, verdict
+from cyclegan.storage.scores import READ_BASELINES, Scores, verdicts
 
 
 def show_scores(scores: Scores, console: Console) -> None:
@@ -34,8 +34,8 @@ def show_scores(scores: Scores, console: Console) -> None:
             cells = [metric.show(known[key].value) if key in known else "" for key in result.baselines]
             table.add_row(label, metric.show(score.value.value), score.value.show_interval(metric.digits), *cells)
         console.print(table)
-        if "kid" in result.metrics:
-            console.print(f"{source} to {target}: {' '.join(verdict(result.metrics['kid']))}", style="bold")
+        if sentences := verdicts(result):
+            console.print(f"{source} to {target}: {' '.join(sentences)}", style="bold")
             console.print()
         if result.probes:
             console.print(_probe_table(f"{source} to {target}: known changes of the input", result.probes))
@@ -45,7 +45,8 @@ def show_scores(scores: Scores, console: Console) -> None:
             notes.setdefault(note, []).append("A to B" if direction == "a2b" else "B to A")
     for note, places in notes.items():
         console.print(f"- {note if len(places) == len(scores.directions) else f'{places[0]}: {note}'}")
-    console.print(f"- KID and Frechet distance on {scores.features.label}: no standard FID or KID. {READ_BASELINES}")
+    labels = " and ".join(info.label for info in (scores.features, scores.second_features) if info is not None)
+    console.print(f"- KID and Frechet distance on {labels}: no standard FID or KID. {READ_BASELINES}")
 
 
 def _probe_table(title: str, rates: Sequence[ProbeRate]) -> Table:

@@ -25,8 +25,9 @@ from cyclegan.images.raster import is_air
 from cyclegan.images.remote import local_copy
 from cyclegan.images.resizing import resize_mask, scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
-from cyclegan.metrics.features import FeatureNetwork
+from cyclegan.metrics.features import FeaturePanel
 from cyclegan.metrics.round_trip import fill
+from cyclegan.metrics.spectrum import spectrum_features
 from cyclegan.storage.scores import FileList
 from cyclegan.system.arguments import real_path
 from cyclegan.translate.translator import Translator
@@ -42,8 +43,9 @@ _MEAN_IMAGES = 1000
 class TestImages:
     """The test images of one domain, and training images to compare them with.
 
-    features: (N, D) of the test images, once measured. training: (M, D) of as many training images. mean: the mean
-    training image, None if there is none or sizes differ. partners: the truth of a test image in the other domain.
+    features: (N, D) of the test images, once measured. training: (M, D) of as many training images. spectra,
+    training_spectra: the same of `spectrum_features`. mean: the mean training image, None if there is none or sizes
+    differ. partners: the truth of a test image in the other domain.
     trained_on: test images with the same bytes as a file of the training folder. sizes: height and width of each test
     image as it is scored. clipped: share of an image's values outside the range of the model, for types other than
     8-bit. mostly_hole: images that are left out, and the share of their pixels that has values. with_holes: test images
@@ -65,6 +67,8 @@ class TestImages:
     partners: dict[Path, Path] = field(default_factory=dict)
     features: Tensor = field(default_factory=lambda: torch.empty(0))
     training: Tensor | None = None
+    spectra: Tensor = field(default_factory=lambda: torch.empty(0))
+    training_spectra: Tensor | None = None
     training_used: list[Path] = field(default_factory=list)
     mean_used: list[Path] = field(default_factory=list)
     mean: Tensor | None = None
@@ -118,15 +122,17 @@ class TestImages:
         for labels, images in same_size_batches(usable(), batch_size):
             yield [path for path, _ in labels], images, [mask for _, mask in labels]
 
-    def measure(self, network: FeatureNetwork, batch_size: int, advance: Advance) -> None:
+    def measure(self, network: FeaturePanel, batch_size: int, advance: Advance) -> None:
         """Features of the test images; files that cannot be read are left out from here on."""
-        features = []
+        features, spectra = [], []
         for paths, images, masks in self.batches(self.paths, batch_size):
-            features.append(network(fill(images, masks)))
+            filled = fill(images, masks)
+            features.append(network(filled))
+            spectra.append(spectrum_features(filled))
             self.with_holes |= {path for path, mask in zip(paths, masks, strict=True) if mask is not None}
             self.sizes |= dict.fromkeys(paths, (images.shape[-2], images.shape[-1]))
             advance(len(paths))
-        self.features = torch.cat(features) if features else torch.empty(0)
+        self.features, self.spectra = (torch.cat(each) if each else torch.empty(0) for each in (features, spectra))
         self.paths = [path for path in self.paths if path in self.sizes]
 
     def part(self, paths: list[Path]) -> "TestImages":
@@ -139,8 +145,8 @@ class TestImages:
     def join(self, parts: Sequence["TestImages"]) -> None:
         """Take over what was measured of parts, which are all of these images, in order."""
         self.paths = [path for part in parts for path in part.paths]
-        features = [part.features for part in parts if part.paths]
-        self.features = torch.cat(features) if features else torch.empty(0)
+        measured = [(part.features, part.spectra) for part in parts if part.paths]
+        self.features, self.spectra = map(torch.cat, zip(*measured, strict=True)) if measured else [torch.empty(0)] * 2
         for part in parts:
             self.unreadable |= part.unreadable
             self.sizes |= part.sizes
@@ -202,19 +208,21 @@ class TestImages:
         return min(len(self.train_paths), max(count, _MEAN_IMAGES) if mean else count)
 
     def measure_training(
-        self, network: FeatureNetwork, count: int, batch_size: int, advance: Advance, *, mean: bool
+        self, network: FeaturePanel, count: int, batch_size: int, advance: Advance, *, mean: bool
     ) -> None:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
         # Another training file stands in for one that cannot be read; it is no test image, so no note names it.
         unreadable, mostly_hole, air = dict(self.unreadable), dict(self.mostly_hole), set(self.air)
         read = evenly_spaced(self.train_paths, self.num_training(count, mean))
         chosen = set(evenly_spaced(read, min(count, len(read))))
-        features, total, counts = [], None, None
+        features, spectra, total, counts = [], [], None, None
         same_size = True
         for paths, images, masks in self.batches(read, batch_size):
             wanted = [i for i, path in enumerate(paths) if path in chosen]
             if wanted:
-                features.append(network(fill(images[wanted], [masks[i] for i in wanted])))
+                filled = fill(images[wanted], [masks[i] for i in wanted])
+                features.append(network(filled))
+                spectra.append(spectrum_features(filled))
                 self.training_used += [paths[i] for i in wanted]
             if mean and same_size:
                 same_size = total is None or total.shape == images.shape[1:]
@@ -230,11 +238,13 @@ class TestImages:
         missing = len(chosen) - len(self.training_used)
         others = [path for path in self.train_paths if path not in chosen] if missing else []
         for paths, images, masks in islice(self.batches(others, 1), missing):
-            features.append(network(fill(images, masks)))
+            filled = fill(images, masks)
+            features.append(network(filled))
+            spectra.append(spectrum_features(filled))
             self.training_used += paths
         self.unreadable, self.mostly_hole, self.air = unreadable, mostly_hole, air
         if sum(map(len, features)) >= 2:
-            self.training = torch.cat(features)
+            self.training, self.training_spectra = torch.cat(features), torch.cat(spectra)
         if total is not None and same_size:
             # Where no training image has a value, the mean is the middle of the range.
             self.mean = total / (len(self.mean_used) if counts is None else counts.clamp_min(1))
@@ -346,7 +356,7 @@ def check_pairs(a: TestImages, b: TestImages) -> list[str]:
             partner not in lost[other.name] and not (path in one.air and partner in other.air)
             for path, partner in partners
         ]
-        one.features = one.features[torch.tensor(keep)]
+        one.features, one.spectra = one.features[torch.tensor(keep)], one.spectra[torch.tensor(keep)]
         one.paths = [path for path, good in zip(one.paths, keep, strict=True) if good]
     if not a.paths:
         raise InputError(f"No pair of {a.root} and {b.root} can be read; repair the images, or leave out --paired.")

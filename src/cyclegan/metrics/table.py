@@ -13,7 +13,7 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from cyclegan.metrics import functions
+from cyclegan.metrics import functions, spectrum
 from cyclegan.metrics.functions import MS_SSIM_SMALLEST, SSIM_WINDOW
 
 # What is known of one translated test image; each is (C, H, W) in [-1, 1]. cycled: the translation, translated back;
@@ -83,15 +83,20 @@ class SetDistance(Protocol):
 class SetMetric(Metric):
     """A distance between the translations and the real test images of the target, on features of both.
 
-    biased: it depends on the number of images, so that only distances of equally large sets can be compared.
+    on: whether `measure` gets features of a feature network or those of `cyclegan.metrics.spectrum`. features: that
+    network, by its name in FEATURE_NETWORKS; None for the one that was asked for. biased: it depends on the number of
+    images, so that only distances of equally large sets can be compared.
     """
 
     measure: SetDistance
     _: KW_ONLY
+    on: Literal["network", "spectra"] = "network"
     biased: bool = False
+    features: str | None = None
 
     def title(self, features: str) -> str:
-        return f"{self.label}, {features}"
+        named = self.on == "spectra" or self.features is not None
+        return self.label if named else f"{self.label}, {features}"
 
 
 def _frechet_distance(x: Tensor, y: Tensor, /, **_: int) -> float:
@@ -113,6 +118,40 @@ METRICS: dict[str, Metric] = {
         _frechet_distance,
         biased=True,
         digits=2,
+    ),
+    "kid_resnet": SetMetric(
+        "KID, thin ResNet-50",
+        "less",
+        "The same distance on features of another family, which choose no checkpoint.",
+        functions.kernel_distance,
+        features="thin-resnet50",
+    ),
+    "frechet_resnet": SetMetric(
+        "Frechet distance, thin ResNet-50",
+        "less",
+        "The same for normal distributions fitted to those features.",
+        _frechet_distance,
+        biased=True,
+        digits=2,
+        features="thin-resnet50",
+    ),
+    "spectrum": SetMetric(
+        "spectrum",
+        "less",
+        "Difference in power of detail of 2 to 8 pixels from real images of the target; blur and noise raise it.",
+        spectrum.spectrum_distance,
+        on="spectra",
+        digits=2,
+        unit="dB",
+    ),
+    "patterns": SetMetric(
+        "patterns",
+        "less",
+        "The strongest stripes, dots or zigzags of 2 to 8 pixels beyond those of real images of the target.",
+        spectrum.patterns,
+        on="spectra",
+        digits=2,
+        unit="dB",
     ),
     "fid": Metric("FID, Inception", "less", "Standard FID as the named tool prints it.", digits=2),
     "kid_inception": Metric("KID, Inception", "less", "Standard KID as the named tool prints it.", digits=4),

@@ -26,7 +26,7 @@ from cyclegan.report.record import Event, inside, number
 from cyclegan.report.run_charts import arrow
 from cyclegan.step.terms import active_penalties, logged_terms
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.scores import BASELINES, READ_BASELINES, Scores, verdict
+from cyclegan.storage.scores import BASELINES, READ_BASELINES, Scores, verdicts
 from cyclegan.storage.showcase import ShownImage, open_picture
 from cyclegan.system.json_files import read_json
 
@@ -82,9 +82,7 @@ def card_text(
     first = subject.directions[0]
     source, target = (info.a, info.b) if first == "a2b" else (info.b, info.a)
     found = scores.directions if scores is not None else {}
-    verdicts = {
-        direction: " ".join(verdict(of.metrics["kid"])) for direction, of in found.items() if "kid" in of.metrics
-    }
+    sentences = {direction: " ".join(verdicts(of)) for direction, of in found.items() if "kid" in of.metrics}
     tests = [(name, of.files) for name, of in scores.files.items() if "test" in name] if scores is not None else []
     shown = {direction: _shown(subject, direction) for direction in subject.directions}
     newest = {str(event.get("check")): event for event in log.warnings if event["step"] <= info.step}
@@ -128,7 +126,7 @@ def card_text(
         writes_picture=_is_picture(source) and _is_picture(target),
         is_resized=info.preprocess not in ("crop", "none"),
         scores=scores,
-        verdicts=verdicts,
+        verdicts=sentences,
         kid_in_training=list(_kid_in_training(subject)),
         READ_BASELINES=READ_BASELINES,
         table=_table,

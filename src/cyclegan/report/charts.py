@@ -1,4 +1,4 @@
-"""Curves over training steps or other quantities, as SVG inside a page. Equal data give equal bytes."""
+"""Curves over training steps or another axis, as SVG inside a page. Equal data give equal bytes."""
 
 import io
 import re
@@ -36,7 +36,7 @@ class Series:
 class Chart:
     """Curves over steps. lines: horizontal references by name; marks: highlighted steps by name.
 
-    log: a logarithmic scale, if all values are above 0. x, log_x: name and scale of the horizontal axis.
+    log: a logarithmic scale, if all values are above 0. axis: what the steps are; log_axis: on a logarithmic scale.
     """
 
     title: str
@@ -44,8 +44,8 @@ class Chart:
     lines: Mapping[str, float] = field(default_factory=dict)
     marks: Mapping[str, float] = field(default_factory=dict)
     log: bool = False
-    x: str = "step"
-    log_x: bool = False
+    axis: str = "step"
+    log_axis: bool = False
 
     def colour(self, index: int) -> str:
         """The colour of the curve of this number."""
@@ -72,8 +72,8 @@ def _svg(chart: Chart) -> str:
         axes = figure.add_axes((0.11, 0.16, 0.87, 0.81))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
-        axes.set_xlabel(chart.x)
-        if chart.log_x:
+        axes.set_xlabel(chart.axis)
+        if chart.log_axis:
             axes.set_xscale("log", base=2)
             axes.set_xticks(sorted({step for series in chart.series for step in series.steps}))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -102,4 +102,4 @@ def _charts(rates: Sequence[ProbeRate], direction: Direction) -> Iterator[Part]:
             curves.append(Series(label, contrasts, kept, low, high, reference=[rate.seen for rate in some]))
         if any(len(curve.steps) > 1 for curve in curves):
             title = f"Kept: {name}, {direction[0].upper()} to {direction[-1].upper()} (dashed: seen in the input)"
-            yield Chart(title, curves, x="contrast", log_x=True)
+            yield Chart(title, curves, axis="contrast", log_axis=True)

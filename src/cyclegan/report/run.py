@@ -28,9 +28,24 @@ from cyclegan.report.page import (
 )
 from cyclegan.report.probes import probe_section
 from cyclegan.report.record import Event, RunRecord, read_record
-from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
+from cyclegan.report.run_charts import (
+    DIRECTIONS,
+    arrow,
+    domain_names,
+    loss_charts,
+    spectrum_charts,
+    validation_charts,
+)
 from cyclegan.storage.run import evaluated_run, read_run_config
-from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdict
+from cyclegan.storage.scores import (
+    BASELINES,
+    READ_BASELINES,
+    READ_SPECTRUM,
+    Estimate,
+    Scores,
+    read_scores,
+    verdicts,
+)
 from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_showcase
 from cyclegan.system.terminal import shell_quote
 from cyclegan.system.words import counted
@@ -187,8 +202,8 @@ def _summary(run: _Run) -> tuple[list[str], list[Part]]:
         shown += [("l1", l1, "value"), ("l1", l1, "mean_image")] if scores.paired else []
         cells = [estimate_text(name, getattr(score, part)) if score else "" for name, score, part in shown]
         rows.append([arrow(direction, names), *(cell or "-" for cell in cells)])
-        if kid:
-            paragraphs.append(f"{arrow(direction, names)}: {' '.join(verdict(kid))}")
+        if sentences := verdicts(of):
+            paragraphs.append(f"{arrow(direction, names)}: {' '.join(sentences)}")
     return [*paragraphs, read_kid(scores.features)], [Table(columns, rows)]
 
 
@@ -237,6 +252,9 @@ def _direction(run: _Run, direction: Direction) -> Iterator[Section]:
         if not shown:
             yield Section(arrow(direction, run.names))
         yield _score_section(run.scores, direction)
+        if (spectra := run.scores.directions[direction].spectra) is not None:
+            charts = list(spectrum_charts(spectra, arrow(direction, run.names)))
+            yield Section("Spectrum", [READ_SPECTRUM], charts, level=3)
         yield from probe_section(run.scores.directions[direction].probes, run.showcase, direction)
     for kind, text in (
         ("best", "The test images with the best score, first the best of all."),
@@ -278,7 +296,7 @@ def _score_section(scores: Scores, direction: Direction) -> Section:
             ]
         )
     parts.append(Table(["", "translations", *of.baselines.values(), "images"], rows))
-    return Section("Scores", [" ".join(verdict(kid))] if kid is not None else [], parts, level=3)
+    return Section("Scores", [" ".join(verdicts(of))] if kid is not None else [], parts, level=3)
 
 
 def _rows_of_pictures(
@@ -352,7 +370,11 @@ def _how(run: _Run) -> Iterator[Section]:
         rows = [
             ["model", scores.model],
             ["step, weights", f"{scores.step:,}, {scores.weights}"],
-            ["features", f"{features.label}, {features.layer}, {features.dimensions} numbers"],
+            *(
+                [name, f"{each.label}, {each.layer}, {each.dimensions} numbers"]
+                for name, each in (("features", features), ("second features", scores.second_features))
+                if each is not None
+            ),
             ["size for the features", f"{features.input_pixels} pixels, {features.resize}"],
             ["size for translation", f"short side {scores.short_side} pixels" if scores.short_side else "as it is"],
             *([["self-ensemble", scores.self_ensemble]] if scores.self_ensemble != "none" else []),

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from cyclegan.config import Direction, TrainConfig
+from cyclegan.metrics.spectrum import SECTORS, WINDOW
 from cyclegan.metrics.table import METRICS
-from cyclegan.report.charts import Chart
+from cyclegan.report.charts import Chart, Series
 from cyclegan.report.record import RunRecord, inside, number, series
 from cyclegan.step.terms import DISCRIMINATOR, TERMS
-from cyclegan.storage.scores import BASELINES
+from cyclegan.storage.scores import BASELINES, Spectra
 
 DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 
@@ -44,6 +45,23 @@ def validation_charts(log: RunRecord, names: dict[str, str]) -> Iterator[Chart]:
         if metric.in_training and name != "kid" and any(one.steps for one in both):
             title = metric.label[:1].upper() + metric.label[1:]
             yield Chart(title, [one for one in both if one.steps], marks=best)
+
+
+def spectrum_charts(spectra: Spectra, name: str) -> Iterator[Chart]:
+    """The power of detail by its size, and what stands out of it. name: that of the direction."""
+    axis = f"waves in {WINDOW} pixels ({WINDOW // 8}: of 8 pixels, {WINDOW // 2}: of 2)"
+
+    def curve(label: str, values: tuple[float, ...]) -> Series:
+        return Series(label, range(1, len(values) + 1), values)
+
+    curves = [
+        curve("translations", spectra.translations),
+        curve(BASELINES["floor"], spectra.real),
+        curve(BASELINES["ceiling"], spectra.input),
+    ]
+    yield Chart(f"Power of detail in dB, {name}", curves, axis=axis)
+    by_direction = [curve(sector, values) for sector, values in zip(SECTORS, spectra.patterns, strict=False)]
+    yield Chart(f"Patterns in dB beyond real images, by the direction of stripes, {name}", by_direction, axis=axis)
 
 
 def loss_charts(log: RunRecord) -> Iterator[Chart]:

@@ -24,6 +24,12 @@ READ_BASELINES = (
     "test images as they are, not translated)."
 )
 
+# How to read the charts of spectra.
+READ_SPECTRUM = (
+    "Means over windows of the images. Power below that of real images: translations are too smooth; above: too sharp "
+    "or noisy. A peak of the patterns of 1 dB or more is stripes, dots or zigzags of that size; up to 0.5 is chance."
+)
+
 
 class Estimate(Config):
     """A number, and its 95 % interval where one is known."""
@@ -75,16 +81,46 @@ def verdict(kid: Score) -> list[str]:
             "By KID, untranslated images are as near to the target as its own training images are, so it cannot tell "
             "good from bad here. Are the two test folders swapped?"
         )
-    elif covered < 0:
-        sentences.append("By KID, the translations are less like the target than untranslated images are.")
-    elif covered >= 1:
-        sentences.append("By KID, the translations are as near to the target as its own real images are.")
     else:
-        way = f"{100 * covered:.0f} % of the way from untranslated images to real ones"
-        sentences.append(f"By KID, the translations are {way}.")
+        sentences.append(f"By KID, the translations are {_place(covered)}.")
     if kid.value.low is not None and kid.value.high is not None and kid.value.low <= ceiling.value <= kid.value.high:
         sentences.append("That may be chance: its interval holds the KID of untranslated images.")
     return sentences
+
+
+def _place(covered: float) -> str:
+    """Where translations lie, by the share of the way from untranslated images to real ones."""
+    if covered < 0:
+        return "less like the target than untranslated images are"
+    if covered >= 1:
+        return "as near to the target as its own real images are"
+    return f"{100 * covered:.0f} % of the way from untranslated images to real ones"
+
+
+def verdicts(of: "DirectionScores") -> list[str]:
+    """Sentences on where the translations lie by KID, and by KID of the second network; empty without KID.
+
+    They say so where one network finds the translations better than untranslated images and the other worse, both
+    outside their intervals.
+    """
+    if (kid := of.metrics.get("kid")) is None:
+        return []
+    sentences, second = verdict(kid), of.metrics.get("kid_resnet")
+    floor = second.floor.value if second is not None and second.floor is not None else 0.0
+    if second is not None and second.ceiling is not None and second.ceiling.value > floor:
+        covered = (second.ceiling.value - second.value.value) / (second.ceiling.value - floor)
+        sentences.append(f"By features of the thin ResNet-50 they are {_place(covered)}.")
+        if {_side(kid), _side(second)} == {-1, 1}:
+            sentences.append("The two networks disagree: do not trust either without looking at the images.")
+    return sentences
+
+
+def _side(kid: Score) -> int:
+    """-1 if translations are nearer to the target than untranslated images, 1 if farther, 0 if that may be chance."""
+    value, ceiling = kid.value, kid.ceiling
+    if ceiling is None or value.low is None or value.high is None or value.low <= ceiling.value <= value.high:
+        return 0
+    return 1 if value.value > ceiling.value else -1
 
 
 class ImageScores(Config):
@@ -92,6 +128,19 @@ class ImageScores(Config):
 
     file: str
     scores: dict[str, float]
+
+
+class Spectra(Config):
+    """Mean local spectra, see `cyclegan.metrics.spectrum`; each value is of a number of waves in a window, from 1 on.
+
+    translations, real, input: the power of their detail in dB above what is just visible. patterns: how much more a
+    frequency stands out in translations than in real images, in dB, for each direction of stripes.
+    """
+
+    translations: tuple[float, ...]
+    real: tuple[float, ...]
+    input: tuple[float, ...]
+    patterns: tuple[tuple[float, ...], ...]
 
 
 class DirectionScores(Config):
@@ -102,6 +151,7 @@ class DirectionScores(Config):
     metrics: dict[str, Score]
     images: tuple[ImageScores, ...]
     notes: tuple[str, ...] = ()
+    spectra: Spectra | None = None
     probes: tuple[ProbeRate, ...] = ()
 
     @property
@@ -153,6 +203,7 @@ class Scores(Config):
     seconds: float = Field(ge=0)
     peak_mib: float | None
     features: FeatureInfo
+    second_features: FeatureInfo | None = None
     paired: bool
     short_side: int | None = Field(ge=1, le=MAX_SIDE)
     self_ensemble: SelfEnsemble = "none"

@@ -22,7 +22,7 @@ from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names
 from cyclegan.step.terms import reported_losses
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints, read_run_config, step_of
-from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdict
+from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdicts
 from cyclegan.storage.showcase import open_picture
 from cyclegan.storage.stop_request import is_stop_requested, is_training
 from cyclegan.studio.live_log import LiveLog, read_end
@@ -496,7 +496,6 @@ def _evaluation(file: Path, title: str, names: dict[str, str]) -> dict[str, Any]
 
     directions = []
     for direction, of in scores.directions.items():
-        kid = of.metrics.get("kid")
         rows = [
             {
                 "metric": scores.title(name),
@@ -510,7 +509,7 @@ def _evaluation(file: Path, title: str, names: dict[str, str]) -> dict[str, Any]
         directions.append(
             {
                 "title": arrow(direction, names),
-                "verdict": " ".join(verdict(kid)) if kid else "",
+                "verdict": " ".join(verdicts(of)),
                 "scale": _scale(scores, direction),
                 "baselines": list(of.baselines.values()),
                 "rows": rows,

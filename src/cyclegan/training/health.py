@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from cyclegan.config import Direction
 from cyclegan.metrics.functions import correlation, luma
+from cyclegan.metrics.spectrum import Pattern, has_spectra, strongest_pattern
 
 # Thresholds, found on runs of the earth data, good ones and ones made to fail; lengths are in [-1, 1].
 COPY_CHANGE = 0.02  # a smaller mean change of a translation counts as none
@@ -16,6 +17,8 @@ COPY_REALISM = 0.5  # share of the way from untranslated to real images, by KID;
 COLLAPSE_DIVERSITY = 0.1  # differences among translations over those among real images
 INVERSION_CORRELATION = -0.3  # correlation of the brightness, or a colour, of input and output
 INVERSION_CONTRAST = 0.05  # smallest standard deviation for which such a correlation means anything
+PATTERN_EXCESS = 1.0  # dB of stripes or dots beyond those of real images; two sets of real images differ by up to 0.5
+PATTERN_IMAGES = 8  # fewer images of each kind may hold a pattern by chance
 HIDDEN_RISE = 0.1  # rise of the cycle error by noise of 0.05, which by itself is a mean change of 0.04
 DISCRIMINATOR_SHARE = 0.02  # share of the loss of an undecided discriminator
 DISCRIMINATOR_STEPS = 200  # so many steps in a row
@@ -39,7 +42,8 @@ class Vitals:
     change: mean |translation - input|, None where the domains have different channels. realism: share of the way from
     untranslated images (0) to real ones (1) by KID, None where the two cannot be told apart. diversity: mean difference
     among translations over that among real images. inversions: planes (brightness, two colours) that are inverted, with
-    the correlation of input and output. cycle, cycle_noisy: errors of the way back, without and with noise.
+    the correlation of input and output. cycle, cycle_noisy: errors of the way back, without and with noise. pattern:
+    the strongest one beyond those of real images, None where there are too few images, or only small ones.
     """
 
     change: float | None
@@ -48,6 +52,7 @@ class Vitals:
     inversions: Mapping[str, float]
     cycle: float
     cycle_noisy: float
+    pattern: Pattern | None = None
 
 
 def thumbnails(images: Tensor) -> Tensor:
@@ -115,6 +120,13 @@ def inversions(correlations: Sequence[Mapping[str, float]], inputs: Tensor, targ
     return found
 
 
+def pattern(outputs: Tensor, targets: Tensor) -> Pattern | None:
+    """The strongest pattern of translations beyond those of real images. Both are of `spectrum_features`."""
+    if min(has_spectra(outputs), has_spectra(targets)) < PATTERN_IMAGES:
+        return None
+    return strongest_pattern(outputs, targets)
+
+
 def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
     """The signs of trouble in one direction."""
     arrow, target = ("A to B", "B") if direction == "a2b" else ("B to A", "A")
@@ -151,6 +163,16 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
             "inverted",
             f"{arrow} inverts the {planes} of its input, although the two domains are not negatives of each other. The "
             f"way back can undo an inversion, so training does not correct it by itself. {way_out}",
+        )
+    if vitals.pattern is not None and vitals.pattern.excess > PATTERN_EXCESS:
+        found = vitals.pattern
+        where = f"{found.stripes} stripes" if found.stripes else "stripes, dots or zigzags of several directions"
+        add(
+            "pattern",
+            f"{arrow} paints a pattern that is not in real images of {target}: {where}, about {found.period:.2g} "
+            f"pixels from one to the next, {found.excess:.1f} dB beyond real images. Look for it in the samples, where "
+            "images are dark or flat first. Dots of 2 pixels come from --resampling strided, which --preset paper "
+            "has and --preset modern has not. Else try an earlier checkpoint or another --seed.",
         )
     if vitals.cycle_noisy - vitals.cycle > HIDDEN_RISE:
         add(

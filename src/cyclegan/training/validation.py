@@ -22,6 +22,7 @@ from cyclegan.images.tensors import same_size_batches
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance, l1
 from cyclegan.metrics.round_trip import fill, round_trip
+from cyclegan.metrics.spectrum import spectrum_features
 from cyclegan.metrics.table import METRICS, failure_reason, finite, measure_image
 from cyclegan.system.clock import working_time
 from cyclegan.system.processes import ALONE, Processes
@@ -31,6 +32,7 @@ from cyclegan.training.health import (
     check_direction,
     diversity,
     inversions,
+    pattern,
     plane_correlations,
     thumbnails,
 )
@@ -81,6 +83,7 @@ class Validation:
     _images: tuple[Sequence[Sample], Sequence[Sample]] | None = None
     _network: FeatureNetwork | None = None
     _features: dict[str, Tensor] = field(default_factory=dict)
+    _spectra: dict[str, Tensor] = field(default_factory=dict)
     _baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def affordable(self, a2b: nn.Module, b2a: nn.Module, seconds: float, *, last: bool = False) -> bool:
@@ -115,6 +118,7 @@ class Validation:
             measuring = working_time()
             for images in pair:
                 self._network(images[0].image[None])
+                spectrum_features(images[0].image[None])
             of_features = (working_time() - measuring) / 2
             scored = len(self.files.a) + len(self.files.b)
             trained = len(self.files.trained_a) + len(self.files.trained_b)
@@ -172,6 +176,7 @@ class Validation:
             if len(trained_a) > 1:
                 self._baselines["b2a"]["floor"] = self._distance(_features(network, trained_a), real_a)
             self._features = {"a": real_a, "b": real_b}
+            self._spectra = {"a": _spectra(*a, *trained_a), "b": _spectra(*b, *trained_b)}
             self._open_cost = 0.0
         return {
             "origin": self.files.origin,
@@ -225,6 +230,7 @@ class Validation:
             inversions=inversions(measured.planes, inputs, wanted),
             cycle=_number(scores["cycle"]),
             cycle_noisy=_number(scores["cycle_noisy"]),
+            pattern=pattern(torch.cat(measured.spectra), self._spectra["b" if direction == "a2b" else "a"]),
         )
         failures = [
             Finding(f"{direction}/{name}", f"{METRICS[name].label} cannot be computed on validation images: {reason}.")
@@ -265,6 +271,7 @@ class Validation:
                 except Exception as error:  # the scores without features are kept
                     measured.failures["kid"] = failure_reason(error)
             measured.outputs.append(thumbnails(trip.fake))
+            measured.spectra.append(spectrum_features(trip.fake))
             for i, real in enumerate(batch):
                 fake, mask = trip.fake[i], masks[i]
                 pictures = {
@@ -296,10 +303,11 @@ class Validation:
 
 @dataclass
 class _Measured:
-    """Of the translations: features and thumbnails by batch; scores, change and correlations by image."""
+    """Of the translations: features, thumbnails and spectra by batch; scores, change and correlations by image."""
 
     features: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    spectra: list[Tensor] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
     planes: list[dict[str, float]] = field(default_factory=list)
@@ -330,6 +338,10 @@ def _number(value: float | None) -> float:
 def _features(network: FeatureNetwork, samples: Sequence[Sample]) -> Tensor:
     images = ((None, _filled(sample)) for sample in samples)
     return torch.cat([network(batch) for _, batch in same_size_batches(images, _BATCH)])
+
+
+def _spectra(*samples: Sample) -> Tensor:
+    return torch.cat([spectrum_features(_filled(sample)[None]) for sample in samples])
 
 
 def _filled(sample: Sample) -> Tensor:

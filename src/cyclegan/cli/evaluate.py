@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   cyclegan evaluate runs/maps --a test/photos --b test/maps
   cyclegan evaluate runs/maps                              (the test folders that it was trained with)
   cyclegan evaluate runs/demo --paired                     (images of the same name show the same thing)
+  cyclegan evaluate runs/maps --probe                      (does it lose or invent anything?)
   cyclegan evaluate runs/maps/best --direction a2b         (its scores go to runs/maps/evaluations/best)
   cyclegan evaluate runs/maps --a test/a --b test/b --ray auto       (on the cluster that Ray finds)
   cyclegan evaluate hf:user/name --a photos --b maps --out scores     (a model of the Hugging Face Hub)
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--inception", str, "Compute standard FID and KID as well, by torch-fidelity or clean-fid.", metavar="TOOL")
     weights_help = "File with the Inception weights of torch-fidelity, if its cache has none."
     add("--inception-weights", Path, weights_help, metavar="FILE")
+    probe_help = "Put known changes into test images (lesions, lines...) and count those that the translations show."
+    add("--probe", bool, probe_help)
+    add("--probe-images", int, "Test images that --probe takes (default: 32).", metavar="COUNT")
     add("--batch-size", int, "Images of one size that are translated together", 8)
     add_max_pixels(parser)
     add_device(parser)

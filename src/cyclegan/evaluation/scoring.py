@@ -17,6 +17,7 @@ from cyclegan.errors import InputError
 from cyclegan.evaluation.direction import EvaluationContext, choose_showcase, score_direction
 from cyclegan.evaluation.inception import check_eight_bit, score_inception
 from cyclegan.evaluation.parts import ScoringCluster, measure_direction, measure_images
+from cyclegan.evaluation.probing import NUM_IMAGES, probe_direction
 from cyclegan.evaluation.test_images import Advance, TestImages, check_pairs, file_lists, find_test_images, match_pairs
 from cyclegan.images.limits import pixel_limit
 from cyclegan.metrics.features import FeaturePanel, features_to_score
@@ -54,6 +55,8 @@ def evaluate(
     features: str | None = None,
     inception: str | None = None,
     inception_weights: str | Path | None = None,
+    probe: bool = False,
+    probe_images: int | None = None,
     batch_size: int = 8,
     max_pixels: int | None = None,
     device: str = "auto",
@@ -72,7 +75,11 @@ def evaluate(
     features: the network of KID and the Frechet distance, a name of `cyclegan.metrics.features.FEATURE_NETWORKS`; the
     thin ResNet-50 scores as well, in rows of its own, where its package is installed.
     inception: torch-fidelity or clean-fid, for standard FID and KID as well; inception_weights: their file for
-    torch-fidelity. max_pixels: largest number of pixels of an image (default: that of the training, else 2^30).
+    torch-fidelity.
+    probe: put known changes into test images (lesions, removed structures, lines, brightness) and count how many the
+    translations show, see `cyclegan.translate.probes`; probe_images: how many test images, at equal distances (default:
+    32, or all). It takes as long as 45 to 55 translations of each of them in each direction.
+    max_pixels: largest number of pixels of an image (default: that of the training, else 2^30).
     num_bootstrap: resamplings of the intervals. seed: of the resamplings and of the noise.
     cluster: measures the test images and their translations, see `cyclegan.cluster.scoring_cluster`; default: this
     process.
@@ -89,7 +96,7 @@ def evaluate(
         None if path is None else check_path(name, path)
         for name, path in (("a", a), ("b", b), ("out", out), ("inception_weights", inception_weights))
     )
-    paired, quiet = check_bool("paired", paired), check_bool("quiet", quiet)
+    paired, quiet, probe = check_bool("paired", paired), check_bool("quiet", quiet), check_bool("probe", probe)
     for name, text in (("features", features), ("inception", inception)):
         if text is not None and not isinstance(text, str):
             raise InputError(f"{name} is {shown(text)}; expected a name.")
@@ -102,12 +109,15 @@ def evaluate(
         ("short_side", 8 if short_side is None else short_side, 8, MAX_SIDE),
         ("seed", seed, 0, MAX_NUMBER),
         ("num_bootstrap", num_bootstrap, 100, 10**6),
+        ("probe_images", NUM_IMAGES if probe_images is None else probe_images, 1, MAX_NUMBER),
     ):
         check_int(name, value, least=least, most=most)
     if max_pixels is not None:
         check_int("max_pixels", max_pixels, least=1)
     if inception is None and inception_weights is not None:
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
+    if probe_images is not None and not probe:
+        raise InputError(f"probe_images is {probe_images} without probe; pass --probe as well.")
     if cluster is not None and not isinstance(cluster, ScoringCluster):
         raise InputError(f"cluster is {shown(cluster)}; expected what cyclegan.cluster.scoring_cluster gives, or None.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
@@ -169,8 +179,11 @@ def evaluate(
                     inception_error = error
             if inception_error is not None:
                 result = result.replace(notes=(*result.notes, f"No Inception scores: {inception_error}"))
-            results[each] = result
             showcase += choose_showcase(context, result)
+            if probe:
+                rates, pictures = probe_direction(context, probe_images or NUM_IMAGES, stage)
+                result, showcase = result.replace(probes=rates), [*showcase, *pictures]
+            results[each] = result
 
     scores = Scores(
         cyclegan_version=__version__,

@@ -104,14 +104,17 @@ def fill_holes(values: Array, valid: Mask, fallback: float) -> Array:
                 block[:] = np.asarray(fallback).astype(values.dtype)
                 continue
             exact = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
-            around = _push_pull(np.where(inside[..., None], block, 0).astype(exact), inside)
+            around = push_pull(np.where(inside[..., None], block, 0).astype(exact), inside)
             around = around if values.dtype.kind == "f" else around.round()
             block[~inside] = around[~inside].astype(values.dtype)
     return filled
 
 
-def _push_pull(values: NDArray[np.floating], valid: Mask) -> NDArray[np.floating]:
-    """Fill holes, whose values are 0, with averages over ever larger squares (Gortler et al. 1996, section 3.4.1)."""
+def push_pull(values: NDArray[np.floating], valid: Mask) -> NDArray[np.floating]:
+    """(H, W, C) with holes, whose values are 0, filled by averages over ever larger squares.
+
+    Source: Gortler et al. 1996, "The Lumigraph", section 3.4.1.
+    """
     if valid.all():
         return values
     height, width, channels = values.shape
@@ -120,7 +123,7 @@ def _push_pull(values: NDArray[np.floating], valid: Mask) -> NDArray[np.floating
     squares = np.pad(values, (*pad, (0, 0))).reshape(-(-height // 2), 2, -(-width // 2), 2, channels)
     counts = weights.reshape(-(-height // 2), 2, -(-width // 2), 2).sum((1, 3))
     means = squares.sum((1, 3)) / np.maximum(counts, 1)[..., None]
-    coarse = _smooth(_push_pull(means, counts > 0).repeat(2, 0).repeat(2, 1))[:height, :width]
+    coarse = _smooth(push_pull(means, counts > 0).repeat(2, 0).repeat(2, 1))[:height, :width]
     return np.where(valid[..., None], values, coarse)
 
 

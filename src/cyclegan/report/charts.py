@@ -18,7 +18,10 @@ _MAX_POINTS = 500
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. low, high: its 95 % interval at each point. smooth: draw a running mean over the points."""
+    """One curve. low, high: its 95 % interval at each point. smooth: draw a running mean over the points.
+
+    reference: values of a dashed curve of the same colour.
+    """
 
     label: str
     steps: Sequence[float]
@@ -26,13 +29,14 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     smooth: bool = False
+    reference: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class Chart:
     """Curves over steps. lines: horizontal references by name; marks: highlighted steps by name.
 
-    log: a logarithmic scale, if all values are above 0. axis: what the steps are.
+    log: a logarithmic scale, if all values are above 0. axis: what the steps are; log_axis: on a logarithmic scale.
     """
 
     title: str
@@ -41,6 +45,7 @@ class Chart:
     marks: Mapping[str, float] = field(default_factory=dict)
     log: bool = False
     axis: str = "step"
+    log_axis: bool = False
 
     def colour(self, index: int) -> str:
         """The colour of the curve of this number."""
@@ -68,8 +73,13 @@ def _svg(chart: Chart) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
         axes.set_xlabel(chart.axis)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        if chart.log_axis:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(sorted({step for series in chart.series for step in series.steps}))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         values = [value for series in chart.series for value in series.values] + list(chart.lines.values())
         if chart.log and values and min(values) > 0:
             axes.set_yscale("log", nonpositive="clip")
@@ -108,6 +118,9 @@ def _draw(axes, series: Series, colour: str) -> None:  # type: ignore[no-untyped
         mean = running_mean(values, max(5, len(values) // 25))
         few = thin(mean)
         axes.plot(steps[few], mean[few], color=colour, linewidth=1.6)
+    if len(series.reference) > 0:
+        reference = np.asarray(series.reference, float)[shown]
+        axes.plot(steps[shown], reference, color=colour, linewidth=1, linestyle=(0, (4, 3)))
     if len(series.low) > 0:
         low, high = np.asarray(series.low, float)[shown], np.asarray(series.high, float)[shown]
         axes.fill_between(steps[shown], low, high, color=colour, alpha=0.2, linewidth=0)

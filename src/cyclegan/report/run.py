@@ -26,6 +26,7 @@ from cyclegan.report.page import (
     shrink,
     write_report,
 )
+from cyclegan.report.probes import probe_section
 from cyclegan.report.record import Event, RunRecord, read_record
 from cyclegan.report.run_charts import (
     DIRECTIONS,
@@ -254,6 +255,7 @@ def _direction(run: _Run, direction: Direction) -> Iterator[Section]:
         if (spectra := run.scores.directions[direction].spectra) is not None:
             charts = list(spectrum_charts(spectra, arrow(direction, run.names)))
             yield Section("Spectrum", [READ_SPECTRUM], charts, level=3)
+        yield from probe_section(run.scores.directions[direction].probes, run.showcase, direction)
     for kind, text in (
         ("best", "The test images with the best score, first the best of all."),
         ("worst", "The test images with the worst score, first the worst of all: this is what can go wrong."),

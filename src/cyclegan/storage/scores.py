@@ -10,6 +10,7 @@ from cyclegan.config import MAX_COUNT, MAX_SIDE, Config, Direction, SelfEnsemble
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.metrics.features import FeatureInfo
 from cyclegan.metrics.table import METRICS, Metric
+from cyclegan.storage.probe_rates import ProbeRate
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import read_json
 from cyclegan.system.terminal import shell_quote
@@ -143,12 +144,15 @@ class Spectra(Config):
 
 
 class DirectionScores(Config):
-    """One direction. notes: what a reader must know, such as too few images."""
+    """One direction. notes: what a reader must know, such as too few images. probes: how often known changes of the
+    input are shown, empty if that was not measured.
+    """
 
     metrics: dict[str, Score]
     images: tuple[ImageScores, ...]
     notes: tuple[str, ...] = ()
     spectra: Spectra | None = None
+    probes: tuple[ProbeRate, ...] = ()
 
     @property
     def ranked_by(self) -> str:

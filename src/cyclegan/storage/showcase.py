@@ -23,23 +23,25 @@ from cyclegan.system.terminal import warn_once
 # Longer sides are reduced to this, in pixels: pages are for looking, not for measuring.
 MAX_SIDE = 512
 
-_OWN_NAME = re.compile(r"examples\.json|\d{2,}_(input|output|cycled|truth)\.png")
+_OWN_NAME = re.compile(r"examples\.json|\d{2,}_(input|output|cycled|truth|probed|probed_output|change)\.png")
 
 
 @dataclass(frozen=True)
 class ShowcaseImage:
     """One image of one direction, to be written.
 
-    kind: why it is shown. score_name, score: what ranked it. pictures: (C, H, W) in [-1, 1] by role: input, output,
-    cycled, truth.
+    kind: why it is shown. score_name, score: what ranked it. note: what is special about it. pictures: (C, H, W) in
+    [-1, 1] by role: input, output, cycled, truth; for probes the input and the output with a known change, and where
+    the output changed: probed, probed_output, change.
     """
 
     direction: Direction
     file: str
-    kind: Literal["best", "worst", "typical", "sample"]
+    kind: Literal["best", "worst", "typical", "sample", "probe"]
     pictures: Mapping[str, Tensor]
     score_name: str | None = None
     score: float | None = None
+    note: str = ""
 
 
 def write_showcase(out: Path, origin: str, images: Sequence[ShowcaseImage]) -> None:
@@ -63,7 +65,9 @@ def write_showcase(out: Path, origin: str, images: Sequence[ShowcaseImage]) -> N
                 picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
                 picture.save(path)
                 pictures[role] = path.relative_to(folder).as_posix()
-            named = {name: getattr(image, name) for name in ("direction", "file", "kind", "score_name", "score")}
+            named = {
+                name: getattr(image, name) for name in ("direction", "file", "kind", "score_name", "score", "note")
+            }
             entries.append({**named, "pictures": pictures})
         text = json.dumps({"origin": origin, "examples": entries}, indent=1, ensure_ascii=False)
         (folder / "examples.json").write_bytes((text + "\n").encode(errors="surrogateescape"))
@@ -90,6 +94,7 @@ class ShownImage(Config, extra="ignore"):
     kind: str
     score_name: str | None = None
     score: float | None = None
+    note: str = ""
     # Relative to the folder in the file, whole afterwards.
     pictures: dict[str, Path]
 
@@ -112,8 +117,10 @@ class Showcase:
     examples: tuple[ShownImage, ...] = ()
 
     def of(self, direction: str, *kinds: str) -> list[ShownImage]:
-        """Images of a direction, in their order; of these kinds if any are given."""
-        return [e for e in self.examples if e.direction == direction and (not kinds or e.kind in kinds)]
+        """Images of a direction, in their order; of these kinds if any are given, else of all but probes."""
+        return [
+            e for e in self.examples if e.direction == direction and (e.kind in kinds if kinds else e.kind != "probe")
+        ]
 
 
 def read_showcase(run: Path) -> Showcase:

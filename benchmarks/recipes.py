@@ -25,6 +25,9 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "spectral": {"discriminator_norm": "spectral"},
     "plain_judge": {"discriminator_norm": "none"},
     "smooth": {"resampling": "smooth"},
+    "reflect": {"padding": "reflect"},
+    "skips": {"skips": True},
+    "pyramid": {"discriminator": "pyramid"},
     "pixel_norm": {"norm": "layer"},
     # With the cycle weights of the paper, a network that begins as the identity stays there, as `global_skip` shows.
     "global_skip": {"global_skip": True},

@@ -82,7 +82,8 @@ def _network(tensors: Iterator[Tensor]) -> nn.Module:
         """A convolution with its batch norm folded into it."""
         (weight, bias), (mean, beta, scale) = conv, norm
         num_out, num_in, side, _ = weight.shape
-        folded = nn.Conv2d(num_in, num_out, side, stride, side // 2)
+        # Without weights of its own, which would take random numbers.
+        folded = nn.Conv2d(num_in, num_out, side, stride, side // 2, device="meta")
         folded.weight = nn.Parameter(weight * scale.view(-1, 1, 1, 1))
         folded.bias = nn.Parameter((bias - mean) * scale + beta)
         return folded

@@ -212,10 +212,15 @@ class Translator:
         """Pickle as the path of the model with a digest, or as its weights, see `cyclegan.translate.pickling`."""
         return reduce_translator(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A translator with a copy of the network. An exported file has one engine for both."""
+    def __copy__(self) -> Self:
+        """A translator with the same network, and not one that is loaded again, as a pickle is."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A translator with a copy of the network. An exported file has one engine for both."""
+        twin = copy.copy(self)
         engine = self.engine
         if engine.original is not None:
             original = copy.deepcopy(engine.original, memo)

@@ -167,6 +167,7 @@ def test_a_network_of_full_depth_gives_the_whole_result():
 @pytest.mark.parametrize("settings", [{}, DETAIL])
 def test_statistics_that_are_given_need_no_passes_and_no_memory(settings):
     network, config = make_network(**settings)
+    to_plain_convs(network)
     image = make_image(90, 110)
     _, state = in_tiles(network, config, image, TilingPlan(32, 2))
     assert set(state.statistics) == {name for name, m in network.named_modules() if isinstance(m, nn.InstanceNorm2d)}
@@ -179,6 +180,7 @@ def test_statistics_that_are_given_need_no_passes_and_no_memory(settings):
 @pytest.mark.parametrize("settings", [{}, DETAIL])
 def test_a_translation_goes_on_from_what_it_had(settings):
     network, config = make_network(**settings)
+    to_plain_convs(network)
     image = make_image(60, 70)
     expected, state = in_tiles(network, config, image, TilingPlan(32, 2))
     again, _ = in_tiles(network, config, image, TilingPlan(32, 2), TilingState(state.statistics, state.activation, 2))

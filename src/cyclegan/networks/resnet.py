@@ -128,7 +128,7 @@ class ResnetGenerator(Generator):
         )
         self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
         for conv in (*self.down, *self.up):
-            conv.padding_mode = {"zeros": "zeros", "reflect": "reflect"}[padding]
+            conv.padding_mode = padding
         self.skips = skips
         if skips:
             # Without a bias: that of the convolution behind the sum has the same effect.
